@@ -1,0 +1,63 @@
+"""From a command line to a composed config, and from a user's mistake to one line on stderr and exit status 2."""
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf.errors import OmegaConfBaseException
+
+from fastnst.errors import UserError
+
+PACKAGE = Path(__file__).resolve().parent
+# In a wheel the configs lie inside the package, in a clone beside it.
+CONFIGS = PACKAGE / "configs" if (PACKAGE / "configs").is_dir() else PACKAGE.parent / "configs"
+PATH_KEYS = ("ckpt", "img", "out", "run_dir", "style.image", "data.root", "data.val_root", "loss_network.weights")
+
+
+def run(task: Callable, config_name: str) -> None:
+    """Calls `task` with configs/<config_name>.yaml and sys.argv's overrides; exits with 2 on a user's mistake."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors come here, not be printed over several lines
+    os.environ.setdefault("FASTNST_ASSETS", str(PACKAGE / "assets"))
+    sys.argv[1:] = [quote(argument) for argument in sys.argv[1:]]
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(task)()
+    except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
+        sys.exit(fail(explain(error)))
+    except Exception as error:
+        from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+        if not isinstance(error, MisconfigurationException):
+            raise
+        sys.exit(fail(explain(error)))
+
+
+def fail(message: str) -> int:
+    """Prints one line on stderr. Returns the exit status for bad input."""
+    print(f"fastnst: {message}", file=sys.stderr)
+    return 2
+
+
+def quote(argument: str) -> str:
+    """Quotes the value of an override that is a path, so that Hydra's grammar leaves its =, (, [ and spaces alone."""
+    key, equals, value = argument.partition("=")
+    if key.lstrip("+") not in PATH_KEYS or not value or value[0] in "'\"" or value in ("null", "???"):
+        return argument
+    escaped = value.replace("\\'", "\\\\'").replace("'", "\\'")
+    return f"{key}{equals}'{escaped}'"
+
+
+def explain(error: BaseException) -> str:
+    """One line for an error: a UserError's own wherever it was wrapped, and what there is to choose from."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError):
+            return str(cause)
+        if isinstance(cause, MissingConfigException) and cause.options:
+            group, _, name = (cause.missing_cfg_file or "").rpartition("/")
+            return f"{group}={name}: there is no such {group}; there are {', '.join(sorted(cause.options))}"
+        cause = cause.__cause__
+    return re.sub(r"\s+", " ", str(error)).strip() or type(error).__name__

@@ -1,0 +1,77 @@
+"""Pictures in and out: any file Pillow reads becomes RGB, and a file is written whole or not at all."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from fastnst.errors import UserError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB from any mode: grayscale, palette, CMYK, 16-bit (scaled, where Pillow's own convert clips), alpha (on white)."""
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.float32) / 257
+        image = Image.fromarray(np.clip(values + 0.5, 0, 255).astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("a floating-point picture has no defined range")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def load_rgb(path: str | Path, size: int | None = None) -> Image.Image:
+    """Opens a picture upright in RGB, its short side reduced or enlarged to `size` px if given.
+
+    Raises UserError if there is no such file or it is not a whole picture.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such picture file")
+    try:
+        with Image.open(path) as file:
+            image = to_rgb(ImageOps.exif_transpose(file))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: cannot be read as a picture ({error})") from None
+    if size is not None:
+        scale = size / min(image.size)
+        image = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.LANCZOS)
+    return image
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """RGB picture to a float32 tensor (3, H, W) in 0-1."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div(255)
+
+
+def to_image(tensor: Tensor) -> Image.Image:
+    """Tensor (3, H, W), clamped to 0-1 and rounded to 8 bits, to an RGB picture."""
+    pixels = tensor.detach().float().clamp(0, 1).mul(255).round().byte()
+    return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Writes under a temporary name beside `path`, then renames: readers see the old file or the whole new one."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,152 @@
+"""The training objective (Johnson et al. 2016, section 3.2), scaled so that its weights mean the same everywhere.
+
+Pictures are RGB in 0-1. Each loss is a mean over the batch.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from fastnst.errors import UserError
+from fastnst.loss_network import LossNetwork, check_layers
+
+
+def content_loss(features: Tensor, target: Tensor) -> Tensor:
+    """Squared distance of features, ||phi(y) - phi(x)||^2 / (C H W), mean over N (section 3.2, feature reconstruction loss).
+
+    features, target: (N, C, H, W). Returns a scalar.
+    """
+    return (features.float() - target.float()).square().mean()
+
+
+def gram_matrix(features: Tensor) -> Tensor:
+    """G = F F^T / (C H W), with F the features as a (C, H W) matrix (section 3.2, style reconstruction loss).
+
+    features: (N, C, H, W). Returns (N, C, C), float32 or wider also under autocast: sums of H W products of large numbers
+    leave half precision's range.
+    """
+    n, c, h, w = features.shape
+    return _Gram.apply(features.permute(0, 2, 3, 1).reshape(n, h * w, c)) / (c * h * w)
+
+
+class _Gram(torch.autograd.Function):
+    """X^T X of (N, positions, C), whose gradient is X (g + g^T): one product, where autograd would take two and add them."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        with torch.autocast(x.device.type, enabled=False):
+            x = _at_least_float32(x)
+            return x.transpose(1, 2) @ x
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        with torch.autocast(x.device.type, enabled=False):
+            return (_at_least_float32(x) @ (grad + grad.transpose(1, 2))).to(x.dtype)
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def style_loss(gram: Tensor, target: Tensor) -> Tensor:
+    """Squared Frobenius distance ||G(y) - G(s)||_F^2, mean over N (section 3.2, style reconstruction loss).
+
+    gram: (N, C, C). target: (1, C, C) or (N, C, C). Returns a scalar.
+    """
+    return (gram - target).square().sum(dim=(1, 2)).mean()
+
+
+def total_variation(images: Tensor) -> Tensor:
+    """Squared differences of neighbouring pixels, sum / (C H W), mean over N (section 3.2, total variation regularization).
+
+    images: (N, C, H, W). Returns a scalar.
+    """
+    down = (images[..., 1:, :] - images[..., :-1, :]).square().sum()
+    across = (images[..., 1:] - images[..., :-1]).square().sum()
+    return (down + across) / images.numel()
+
+
+def reference_picture(size: int = 256) -> Tensor:
+    """A picture with the statistics that photographs share and nothing else: (1, 3, size, size) in 0-1.
+
+    Noise whose amplitude falls as 1 / frequency (Field 1987), the same in each channel, mean 0.45 and standard deviation
+    0.25, about those of photographs. Always the same picture.
+    """
+    frequency = torch.fft.fftfreq(size).square()
+    frequency = (frequency[:, None] + frequency[None, :]).sqrt()
+    spectrum = torch.fft.fft2(torch.randn(size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+    noise = torch.fft.ifft2(spectrum / frequency.clamp_min(1 / size)).real
+    noise = (noise - noise.mean()) / noise.std()
+    return (0.45 + 0.25 * noise).clamp(0, 1).float().expand(1, 3, size, size).contiguous()
+
+
+class Objective(nn.Module):
+    r"""content_weight * content + style_weight * style + tv_weight * tv, each term a pure number.
+
+    Raw losses depend on the painting (a Gram matrix's squared norm differs a hundredfold between paintings and between
+    layers), on the loss network's weights and its range. So each is divided by its own natural unit:
+
+    - content: ||phi(y) - phi(x)||^2 / (C H W) over V, the variance of phi over the positions of `reference_picture`. As V
+      belongs to the network alone, this is the paper's content loss times a constant: the picture of a photograph's mean
+      colour scores about 1 for a photograph of usual contrast, less for an empty sky, as in the paper.
+    - style: sum over layers of w_l ||G_l(y) - G_l(s)||_F^2 / ||G_l(s)||_F^2, over sum w_l. A picture without features
+      scores 1, one with the painting's statistics 0, whatever the painting and its contrast; each layer counts as its
+      weight says, and not by the size of its features.
+    - tv: the total variation over that of `reference_picture`.
+
+    G is a mean over positions, phi's distance and tv are too: none depends on the picture's size. What follows is that
+    one pair of weights trades a photograph's content for a painting's statistics at the same rate for any painting.
+
+    loss_network: takes (images, layers), gives features by layer.
+    style_image: (1, 3, H, W), RGB in 0-1. Its Gram matrices are computed here, once, and kept as buffers.
+    content_layer: name. style_layers: {name: weight}. Raises UserError for a layer that is not there.
+    """
+
+    def __init__(
+        self,
+        loss_network: LossNetwork,
+        style_image: Tensor,
+        content_layer: str = "relu3_3",
+        style_layers: Mapping[str, float] | None = None,
+        content_weight: float = 1.0,
+        style_weight: float = 5.0,
+        tv_weight: float = 0.1,
+    ):
+        super().__init__()
+        style_layers = style_layers or dict.fromkeys(("relu1_2", "relu2_2", "relu3_3", "relu4_3"), 1.0)
+        check_layers([content_layer, *style_layers])
+        if sum(style_layers.values()) <= 0 or min(style_layers.values()) < 0:
+            raise UserError(f"loss.style_layers={dict(style_layers)}: weights must not be negative, and one positive")
+        self.loss_network = loss_network
+        self.content_layer = content_layer
+        self.style_layers = {k: v / sum(style_layers.values()) for k, v in style_layers.items() if v > 0}
+        self.weights = {"content": content_weight, "style": style_weight, "tv": tv_weight}
+        with torch.no_grad():
+            for layer, features in loss_network(style_image, self.style_layers).items():
+                self.register_buffer(f"gram_{layer}", gram_matrix(features), persistent=False)
+            reference = reference_picture().to(style_image)
+            spread = loss_network(reference, [content_layer])[content_layer].var(dim=(2, 3), correction=0).mean()
+            self.register_buffer("content_unit", spread, persistent=False)
+            self.register_buffer("tv_unit", total_variation(reference), persistent=False)
+
+    def forward(self, images: Tensor, photographs: Tensor) -> dict[str, Tensor]:
+        """Terms by name: `total`, `content`, `style`, `tv`, and `style/<layer>` (each unweighted, a scalar).
+
+        images: the restyled pictures, (N, 3, H, W) in 0-1. photographs: what they were made of, the same shape.
+        """
+        with torch.no_grad():
+            target = self.loss_network(photographs, [self.content_layer])[self.content_layer]
+        features = self.loss_network(images, {self.content_layer, *self.style_layers})
+        terms = {}
+        for layer in self.style_layers:
+            gram = getattr(self, f"gram_{layer}")
+            terms[f"style/{layer}"] = style_loss(gram_matrix(features[layer]), gram) / gram.square().sum()
+        terms["content"] = content_loss(features[self.content_layer], target) / self.content_unit
+        terms["style"] = sum(weight * terms[f"style/{layer}"] for layer, weight in self.style_layers.items())
+        terms["tv"] = total_variation(images.float()) / self.tv_unit
+        terms["total"] = sum(weight * terms[name] for name, weight in self.weights.items())
+        return terms

@@ -1,0 +1,102 @@
+"""Trains one style, from a composed config to an exported checkpoint: read `train` from top to bottom."""
+
+import ctypes
+import os
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from fastnst import __version__
+from fastnst.checkpoint import export
+from fastnst.cli import run
+from fastnst.errors import UserError
+from fastnst.images import load_rgb, to_tensor, write_bytes
+from fastnst.training import Panels, StyleTransfer, Throughput
+
+
+def train(cfg: DictConfig) -> dict[str, float]:
+    """Runs the training that `cfg` (configs/train.yaml) describes and exports `cfg.out`. Returns the validation losses.
+
+    Raises UserError for anything in `cfg` that cannot be used.
+    """
+    resume = find_checkpoint(cfg)
+    run_dir = resume.parent if resume else Path(cfg.run_dir)
+    pl.seed_everything(cfg.seed, verbose=False)
+
+    data = instantiate(cfg.data)
+    style_image = to_tensor(load_rgb(cfg.style.image, cfg.style.size)).unsqueeze(0)
+    net = instantiate(cfg.model)
+    objective = instantiate(cfg.loss, loss_network=instantiate(cfg.loss_network), style_image=style_image)
+    info = {
+        "version": __version__,
+        "style": {"name": cfg.style.name, "size": cfg.style.size},
+        "objective": OmegaConf.to_container(cfg.loss, resolve=True) | {"loss_network": str(cfg.loss_network.weights)},
+    }
+    module = StyleTransfer(net, objective, instantiate(cfg.optimizer.optimizer), instantiate(cfg.optimizer.schedule), info)
+
+    trainer = instantiate(
+        cfg.trainer,
+        logger=TensorBoardLogger(run_dir, name="", version="", default_hp_metric=False),
+        callbacks=[
+            TQDMProgressBar(),
+            LearningRateMonitor(),
+            Throughput(),
+            Panels(style_image),
+            ModelCheckpoint(
+                run_dir, filename="last", every_n_train_steps=cfg.checkpoint_every, enable_version_counter=False
+            ),
+        ],
+    )
+    config = OmegaConf.to_yaml(cfg, resolve=True)
+    if trainer.is_global_zero:
+        write_bytes(run_dir / "config.yaml", config.encode())
+        trainer.logger.experiment.add_text("config", f"```yaml\n{config}\n```")
+
+    trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+    trainer.save_checkpoint(run_dir / "last.ckpt")
+    (losses,) = trainer.validate(module, data, verbose=False)
+    if trainer.is_global_zero:
+        export(cfg.out, net, module.info | {"steps": trainer.global_step, "validation": losses})
+        print(", ".join(f"{name} {value:.4g}" for name, value in losses.items()))
+        print(f"run: {run_dir}\ncheckpoint: {cfg.out}")
+    return losses
+
+
+def find_checkpoint(cfg: DictConfig) -> Path | None:
+    """The .ckpt that `ckpt` names; `ckpt=last` is the newest of this style's runs. Raises UserError if it is not there."""
+    if cfg.ckpt is None:
+        return None
+    if cfg.ckpt != "last":
+        if not Path(cfg.ckpt).is_file():
+            raise UserError(f"{cfg.ckpt}: no such checkpoint to resume; give ckpt=last or the path of a last.ckpt")
+        return Path(cfg.ckpt)
+    runs = Path(cfg.run_dir).parent
+    found = sorted(runs.glob("*/last.ckpt"), key=os.path.getmtime)
+    if not found:
+        raise UserError(f"ckpt=last: no run in {runs} has a last.ckpt; start one without ckpt")
+    return found[-1]
+
+
+def keep_freed_memory() -> None:
+    """Has glibc keep what a step frees: given back, it is faulted in again, page by page, a quarter of a CPU step's time."""
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+    except OSError:
+        return  # not glibc
+    libc.mallopt(-4, 0)  # M_MMAP_MAX: no block of its own mapping
+    libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap does not shrink
+
+
+def main() -> None:
+    keep_freed_memory()
+    torch.set_float32_matmul_precision("high")
+    run(train, "train")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""The Lightning module: one step of Johnson et al. 2016, and what TensorBoard shows of it."""
+
+import math
+import time
+from collections.abc import Callable
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor
+
+from fastnst.errors import UserError
+from fastnst.losses import Objective
+from fastnst.transform_net import TransformNet
+
+
+class StyleTransfer(pl.LightningModule):
+    """Trains `net` on `objective`.
+
+    optimizer: makes one from parameters. schedule: makes a learning-rate scheduler from the optimizer and total_steps.
+    info: what is written into checkpoints beside the weights (style, objective, version): plain JSON-like values.
+
+    Checkpoints hold the net alone: the loss network and the style's Gram matrices are non-persistent buffers.
+    """
+
+    def __init__(self, net: TransformNet, objective: Objective, optimizer: Callable, schedule: Callable, info: dict):
+        super().__init__()
+        # Channels-last is the layout that CPU and GPU convolutions are fastest in.
+        self.net = net.to(memory_format=torch.channels_last)
+        self.objective = objective.to(memory_format=torch.channels_last)
+        self.make_optimizer, self.make_schedule, self.info = optimizer, schedule, info
+        self.bad_files: set[str] = set()
+
+    def training_step(self, batch: dict, batch_index: int) -> Tensor:
+        self._report_bad(batch["bad"])
+        photographs = batch["image"].contiguous(memory_format=torch.channels_last)
+        terms = self.objective(self.net(photographs), photographs)
+        if not terms["total"].isfinite():
+            values = ", ".join(f"{name} {value.item():.3g}" for name, value in terms.items())
+            raise UserError(
+                f"the loss is not finite at step {self.global_step} ({values}); the last good checkpoint is kept: "
+                "resume from it with a lower optimizer.lr"
+            )
+        self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()})
+        for name in ("content", "style", "tv"):
+            self.log(name, terms[name].detach(), prog_bar=True, logger=False)
+        return terms["total"]
+
+    def validation_step(self, batch: dict, batch_index: int) -> Tensor:
+        """Logs every term's mean over the held-out photographs. Returns the restyled pictures, (N, 3, H, W)."""
+        photographs = batch["image"]
+        restyled = self.net(photographs)
+        terms = self.objective(restyled, photographs)
+        self.log_dict({f"val/{name}": value for name, value in terms.items()}, batch_size=1, sync_dist=True)
+        return restyled.float().clamp(0, 1)
+
+    def configure_optimizers(self) -> dict:
+        optimizer = self.make_optimizer(self.net.parameters())
+        schedule = self.make_schedule(optimizer, self.trainer.max_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        for name, weight in self.net.state_dict().items():
+            if not weight.isfinite().all():
+                raise UserError(
+                    f"{name} is not finite at step {self.global_step}; the last good checkpoint is kept: "
+                    "resume from it with a lower optimizer.lr"
+                )
+        checkpoint["fastnst"] = {"architecture": self.net.architecture, "info": self.info | {"steps": self.global_step}}
+
+    def _report_bad(self, paths: list[str]) -> None:
+        for path in set(paths) - self.bad_files:
+            self.bad_files.add(path)
+            rank_zero_warn(f"{path} cannot be read as a photograph and is skipped ({len(self.bad_files)} so far)")
+        self.log("data/bad_files", float(len(self.bad_files)))
+
+
+def cosine(optimizer: torch.optim.Optimizer, total_steps: int, warmup: float = 0.02) -> torch.optim.lr_scheduler.LRScheduler:
+    """Rises over the first `warmup` of the steps, then falls to 0 as half a cosine.
+
+    The paper keeps 1e-3 throughout. Falling reaches a lower loss in the same steps (docs/measurements.md).
+    """
+
+    def factor(step: int) -> float:
+        progress = min(1.0, step / total_steps)
+        return min(1.0, (step + 1) / (warmup * total_steps + 1)) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def constant(optimizer: torch.optim.Optimizer, total_steps: int) -> torch.optim.lr_scheduler.LRScheduler:
+    """The paper's: the learning rate stays as it is."""
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+
+
+class Panels(pl.Callback):
+    """TensorBoard's pictures: each held-out photograph beside its restyled self, and once the style image.
+
+    style_image: (1, 3, H, W) in 0-1.
+    """
+
+    def __init__(self, style_image: Tensor):
+        self.style_image = style_image
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if trainer.logger:
+            trainer.logger.experiment.add_image("style", self.style_image[0], trainer.global_step)
+
+    def on_validation_batch_end(self, trainer, module, outputs: Tensor, batch: dict, batch_index: int, *_) -> None:
+        if trainer.logger and trainer.is_global_zero and not trainer.sanity_checking:
+            pair = torch.cat([batch["image"][0], outputs[0]], dim=2)
+            trainer.logger.experiment.add_image(f"photograph | result/{batch_index}", pair, trainer.global_step)
+
+
+class Throughput(pl.Callback):
+    """Logs images per second over all devices, since the value before it."""
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.images, self.since = 0, time.perf_counter()
+
+    def on_train_batch_end(self, trainer, module, outputs, batch: dict, batch_index: int) -> None:
+        self.images += len(batch["image"]) * trainer.world_size
+        if trainer.global_step % trainer.log_every_n_steps == 0:
+            now = time.perf_counter()
+            module.log("images_per_second", self.images / (now - self.since))
+            self.images, self.since = 0, now
+
+    def on_validation_start(self, trainer, module) -> None:
+        self.paused = time.perf_counter()
+
+    def on_validation_end(self, trainer, module) -> None:
+        if hasattr(self, "since"):
+            self.since += time.perf_counter() - self.paused

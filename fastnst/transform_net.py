@@ -1,0 +1,83 @@
+"""The image transform net of Johnson et al. 2016 (supplementary material, table 1), with Ulyanov's instance normalization."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fastnst.errors import UserError
+
+NORMS = {"instance": lambda c: nn.InstanceNorm2d(c, affine=True), "batch": nn.BatchNorm2d}
+
+
+class TransformNet(nn.Module):
+    """c9s1-32, d64, d128, five residual blocks of 128, u64, u32, c9s1-3: pictures in, restyled pictures out.
+
+    norm: `instance` (Ulyanov et al. 2017: each picture's own statistics, so one picture's contrast does not matter) or
+        `batch` (as the paper).
+    width: channels of the first convolution, 32 in the paper; the authors' later instance-norm models have 16.
+    upsample: `nearest` (enlarge, then convolve: Odena et al. 2016; no checkerboard) or `transposed` (as the paper).
+    """
+
+    def __init__(self, norm: str = "instance", width: int = 32, upsample: str = "nearest"):
+        super().__init__()
+        if norm not in NORMS:
+            raise UserError(f"model.norm={norm}: give instance or batch")
+        if upsample not in ("nearest", "transposed"):
+            raise UserError(f"model.upsample={upsample}: give nearest or transposed")
+        if not isinstance(width, int) or not 1 <= width <= 512:
+            raise UserError(f"model.width={width}: give a number of channels from 1 to 512")
+        self.architecture = {"norm": norm, "width": width, "upsample": upsample}
+        w = width
+        self.layers = nn.Sequential(
+            _conv(3, w, 9), NORMS[norm](w), nn.ReLU(inplace=True),
+            _conv(w, 2 * w, 3, stride=2), NORMS[norm](2 * w), nn.ReLU(inplace=True),
+            _conv(2 * w, 4 * w, 3, stride=2), NORMS[norm](4 * w), nn.ReLU(inplace=True),
+            *(Residual(4 * w, norm) for _ in range(5)),
+            _up(4 * w, 2 * w, upsample), NORMS[norm](2 * w), nn.ReLU(inplace=True),
+            _up(2 * w, w, upsample), NORMS[norm](w), nn.ReLU(inplace=True),
+            _conv(w, 3, 9, bias=True),
+        )  # fmt: skip
+
+    def forward(self, photographs: Tensor) -> Tensor:
+        """photographs: (N, 3, H, W), RGB in 0-1, H and W from 16. Returns the same shape, about 0-1: clamp to show it.
+
+        Raises ValueError for a smaller picture.
+        """
+        height, width = photographs.shape[-2:]
+        if min(height, width) < 16:
+            raise ValueError(f"a picture of {width} x {height} px is too small; 16 px is the least")
+        # Two halvings want multiples of 4: what is missing is reflected, and cut off again.
+        x = F.pad(photographs, (0, -width % 4, 0, -height % 4), mode="reflect")
+        x = self.layers(x * 2 - 1)[..., :height, :width]
+        # The paper's scaled tanh, 150 tanh(x) about mid-grey: 0 and 255 lie inside its range, not at its limits, where
+        # gradients vanish.
+        return 0.5 + 150 / 255 * torch.tanh(x.float())
+
+
+class Residual(nn.Module):
+    """x + conv(relu(conv(x))), normalized after each convolution, no ReLU after the sum (Gross and Wilber 2016).
+
+    The paper leaves its convolutions unpadded and crops x to match, behind a wide reflection at the input; here each
+    convolution reflects its own border, which keeps the size and costs less.
+    """
+
+    def __init__(self, channels: int, norm: str):
+        super().__init__()
+        self.layers = nn.Sequential(
+            _conv(channels, channels, 3), NORMS[norm](channels), nn.ReLU(inplace=True),
+            _conv(channels, channels, 3), NORMS[norm](channels),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
+def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, bias: bool = False) -> nn.Conv2d:
+    # No bias before a normalization, which would subtract it again.
+    return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=bias, padding_mode="reflect")
+
+
+def _up(inputs: int, outputs: int, upsample: str) -> nn.Module:
+    if upsample == "transposed":
+        return nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1, bias=False)
+    return nn.Sequential(nn.Upsample(scale_factor=2), _conv(inputs, outputs, 3))

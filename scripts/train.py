@@ -1,0 +1,10 @@
+"""Trains a style: python scripts/train.py style=wave. See configs/train.yaml and fastnst/train.py."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone works from anywhere, installed or not
+
+from fastnst.train import main  # noqa: E402
+
+main()
