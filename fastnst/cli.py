@@ -1,14 +1,18 @@
 """From a command line to a composed config, and from a user's mistake to one line on stderr and exit status 2."""
 
+import functools
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from fastnst.errors import UserError
 
@@ -18,20 +22,27 @@ CONFIGS = PACKAGE / "configs" if (PACKAGE / "configs").is_dir() else PACKAGE.par
 PATH_KEYS = ("ckpt", "img", "out", "run_dir", "style.image", "data.root", "data.val_root", "loss_network.weights")
 
 
-def run(task: Callable, config_name: str) -> None:
+def run(task: Callable[[DictConfig], object], config_name: str) -> None:
     """Calls `task` with configs/<config_name>.yaml and sys.argv's overrides; exits with 2 on a user's mistake."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors come here, not be printed over several lines
-    os.environ.setdefault("FASTNST_ASSETS", str(PACKAGE / "assets"))
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, and leaves the telling to us
+    OmegaConf.register_new_resolver("artwork", lambda name: str(PACKAGE / "assets" / "artworks" / name), replace=True)
     sys.argv[1:] = [quote(argument) for argument in sys.argv[1:]]
-    try:
-        hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(task)()
-    except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
-        sys.exit(fail(explain(error)))
-    except Exception as error:
-        from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-        if not isinstance(error, MisconfigurationException):
-            raise
+    @functools.wraps(task)
+    def guarded(cfg: DictConfig) -> None:
+        with one_line_errors():
+            task(cfg)
+
+    with one_line_errors():
+        hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(guarded)()
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turns what a user can put right into one line on stderr and exit status 2; a bug keeps its traceback."""
+    try:
+        yield
+    except (UserError, HydraException, OmegaConfBaseException, MisconfigurationException, OSError) as error:
         sys.exit(fail(explain(error)))
 
 
@@ -59,5 +70,7 @@ def explain(error: BaseException) -> str:
         if isinstance(cause, MissingConfigException) and cause.options:
             group, _, name = (cause.missing_cfg_file or "").rpartition("/")
             return f"{group}={name}: there is no such {group}; there are {', '.join(sorted(cause.options))}"
+        if isinstance(cause, MissingMandatoryValue):
+            return f"{cause.full_key} is missing; give {cause.full_key}=VALUE"
         cause = cause.__cause__
     return re.sub(r"\s+", " ", str(error)).strip() or type(error).__name__

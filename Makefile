@@ -1,0 +1,22 @@
+# make demo: train a first style and show it. make test: lint and tests. Both set up .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint artworks
+demo: .venv/ready
+	$(BIN)/python scripts/demo.py
+
+test: .venv/ready lint
+	$(BIN)/python -m pytest -q
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+artworks: .venv/ready
+	$(BIN)/python scripts/draw_artworks.py
+
+.venv/ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[samples,dev]'
+	touch $@

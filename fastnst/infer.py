@@ -1,0 +1,42 @@
+"""Restyles a picture, a folder or a glob with a checkpoint."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+from tqdm import tqdm
+
+from fastnst.cli import fail, run
+from fastnst.errors import UserError
+from fastnst.images import SUFFIXES
+from fastnst.inference import LEAST, Stylizer, find_pictures, stylize_file
+
+
+def infer(cfg: DictConfig) -> None:
+    """Restyles what `cfg` (configs/infer.yaml) names. A bad picture among many is reported and skipped; exit status 2 then.
+
+    Raises UserError if nothing can be done at all.
+    """
+    if cfg.size is not None and (not isinstance(cfg.size, int) or cfg.size < LEAST):
+        raise UserError(f"size={cfg.size}: give the long side in px, at least {LEAST}")
+    root, pictures = find_pictures(str(cfg.img))
+    out = Path(cfg.out).expanduser()
+    into_folder = out.is_dir() or out.suffix.lower() not in SUFFIXES
+    if len(pictures) > 1 and not into_folder:
+        raise UserError(f"out={out}: {len(pictures)} pictures need a folder to go to, not a file")
+    stylizer = Stylizer(str(cfg.ckpt))
+
+    failed = 0
+    for picture in tqdm(pictures, unit="picture", disable=len(pictures) == 1):
+        target = out / picture.relative_to(root).with_stem(f"{picture.stem}_{Path(cfg.ckpt).stem}")
+        try:
+            stylize_file(stylizer, picture, target if into_folder else out, cfg.size)
+        except UserError as error:
+            failed = fail(str(error))
+        else:
+            tqdm.write(str(target if into_folder else out))
+    if failed:
+        raise SystemExit(failed)
+
+
+def main() -> None:
+    run(infer, "infer")

@@ -1,0 +1,113 @@
+"""Inference: a checkpoint restyles pictures, one forward pass each."""
+
+import io
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageOps
+
+from fastnst.checkpoint import load_net
+from fastnst.errors import UserError
+from fastnst.images import SUFFIXES, to_image, to_rgb, to_tensor, write_bytes
+
+LEAST = 16  # px; the transform net's smallest side
+
+
+class Stylizer:
+    """A trained style, called with a PIL image.
+
+    path: an exported .safetensors or a Lightning .ckpt. Raises UserError if it is neither.
+    `info` holds what the checkpoint says of itself: style, objective, steps, version.
+    """
+
+    def __init__(self, path: str | Path):
+        self.net, self.info = load_net(path)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.net.to(self.device, memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def __call__(self, image: Image.Image, size: int | None = None) -> Image.Image:
+        """Restyles any picture; the result is upright RGB, or RGBA where the picture has transparency.
+
+        size: the long side in px is reduced to it if it is longer. ICC profile and EXIF (less the orientation, which is
+        carried out) are in the result's `info`. Raises ValueError for a picture with a side below 16 px.
+        """
+        profile = image.info.get("icc_profile")
+        image = ImageOps.exif_transpose(image)
+        exif = image.getexif()
+        if size is not None and max(image.size) > size:
+            scale = size / max(image.size)
+            mode_that_blends = image if image.mode in ("L", "RGB", "CMYK", "LA", "RGBA") else _blendable(image)
+            image = mode_that_blends.resize(
+                [max(1, round(side * scale)) for side in image.size], Image.Resampling.LANCZOS
+            )
+        if min(image.size) < LEAST:
+            raise ValueError(f"{image.width} x {image.height} px is too small; {LEAST} px is the least side")
+        alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
+        batch = to_tensor(to_rgb(image)).unsqueeze(0).to(self.device, memory_format=torch.channels_last)
+        result = to_image(self.net(batch)[0])
+        if alpha is not None:
+            result.putalpha(alpha)
+        # A profile for CMYK or grayscale values says nothing of the RGB ones that come out.
+        if profile and profile[16:20] == b"RGB ":
+            result.info["icc_profile"] = profile
+        if len(exif):
+            result.info["exif"] = exif.tobytes()
+        return result
+
+
+def _blendable(image: Image.Image) -> Image.Image:
+    return image.convert("RGBA") if image.has_transparency_data else to_rgb(image)
+
+
+def find_pictures(img: str) -> tuple[Path, list[Path]]:
+    """The pictures that `img`, a file, a folder (all below it) or a glob, names, and the folder their names start from.
+
+    Raises UserError if there are none.
+    """
+    path = Path(img).expanduser()
+    if path.is_file():
+        return path.parent, [path]
+    if path.is_dir():
+        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        if not found:
+            raise UserError(f"img={img}: no pictures ({', '.join(SUFFIXES)}) in this folder or below it")
+        return path, found
+    if any(character in img for character in "*?["):
+        root = Path(path.anchor) if path.is_absolute() else Path()
+        found = sorted(p for p in root.glob(str(path.relative_to(path.anchor))) if p.is_file())
+        if found:
+            parents = {p.parent for p in found}
+            return (parents.pop() if len(parents) == 1 else _common_parent(found)), found
+        raise UserError(f"img={img}: nothing matches this pattern")
+    raise UserError(f"img={img}: no such picture or folder")
+
+
+def _common_parent(paths: list[Path]) -> Path:
+    return next(parent for parent in paths[0].parents if all(p.is_relative_to(parent) for p in paths))
+
+
+def stylize_file(stylizer: Stylizer, source: Path, target: Path, size: int | None = None) -> None:
+    """Restyles one file into another, written whole or not at all; the suffix of `target` chooses the format.
+
+    Raises UserError, naming the file, if it is not a whole picture, is too small, or `target` cannot be written.
+    """
+    if target.suffix.lower() not in SUFFIXES:
+        raise UserError(f"out={target}: give a name that ends in {', '.join(SUFFIXES)}, or a folder")
+    if target.resolve() == source.resolve():
+        raise UserError(f"out={target}: this is the photograph itself; give another name")
+    try:
+        with Image.open(source) as image:
+            image.load()
+            result = stylizer(image, size)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{source}: cannot be restyled ({error})") from None
+    data, extras = io.BytesIO(), {k: v for k, v in result.info.items() if k in ("icc_profile", "exif")}
+    if target.suffix.lower() in (".jpg", ".jpeg"):
+        result.convert("RGB").save(data, "JPEG", quality=95, subsampling=0, **extras)
+    else:
+        result.save(data, Image.registered_extensions()[target.suffix.lower()], **extras)
+    try:
+        write_bytes(target, data.getvalue())
+    except OSError as error:
+        raise UserError(f"out={target}: cannot be written ({error.strerror})") from None

@@ -1,0 +1,140 @@
+"""VGG16 against ONNX Runtime, and each source of weights."""
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+import torchvision
+from onnx import TensorProto, helper, numpy_helper
+from safetensors.torch import load_file, save_file
+
+from fastnst import loss_network
+from fastnst.errors import UserError
+from fastnst.loss_network import CONVOLUTIONS, LAYERS, OXFORD_FILE, TORCHVISION_INDEX, LossNetwork, WeightSet
+
+
+def caffe_model() -> bytes:
+    """The shipped weights as the ONNX graph of Oxford's network: input B, G, R in 0-255 less the mean."""
+    weights = load_file(OXFORD_FILE)
+    nodes, tensors, x = [], [], "bgr"
+    for name in CONVOLUTIONS:
+        weight, bias = weights[f"{name}.weight"].float().numpy(), weights[f"{name}.bias"].float().numpy()
+        if name == "conv1_1":
+            weight = np.ascontiguousarray(weight[:, ::-1])
+        if name in ("conv2_1", "conv3_1", "conv4_1"):
+            nodes.append(helper.make_node("MaxPool", [x], [f"pool{name}"], kernel_shape=[2, 2], strides=[2, 2]))
+            x = f"pool{name}"
+        layer = name.replace("conv", "relu")
+        tensors += [numpy_helper.from_array(weight, f"{name}.w"), numpy_helper.from_array(bias, f"{name}.b")]
+        nodes.append(helper.make_node("Conv", [x, f"{name}.w", f"{name}.b"], [name], pads=[1, 1, 1, 1]))
+        nodes.append(helper.make_node("Relu", [name], [layer]))
+        x = layer
+    ends = [helper.make_tensor_value_info(layer, TensorProto.FLOAT, None) for layer in LAYERS]
+    start = helper.make_tensor_value_info("bgr", TensorProto.FLOAT, [1, 3, None, None])
+    graph = helper.make_graph(nodes, "vgg16", [start], ends, tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8).SerializeToString()
+
+
+def test_features_equal_onnxruntimes():
+    images = torch.rand(1, 3, 50, 67, generator=torch.Generator().manual_seed(0))
+    bgr = images.numpy()[:, ::-1] * 255 - np.array([103.939, 116.779, 123.68], np.float32)[:, None, None]
+    session = onnxruntime.InferenceSession(caffe_model(), providers=["CPUExecutionProvider"])
+    expected = dict(zip(LAYERS, session.run(list(LAYERS), {"bgr": bgr.astype(np.float32)}), strict=True))
+    for layer, features in LossNetwork()(images, LAYERS).items():
+        error = np.linalg.norm(features.numpy() - expected[layer]) / np.linalg.norm(expected[layer])
+        assert error < 1e-4, layer
+
+
+def test_weights_are_oxfords():
+    state = load_file(OXFORD_FILE)
+    np.testing.assert_allclose(state["conv1_1.bias"][:3], [0.73429835, 0.09340367, 0.06775674], rtol=1e-3)
+    assert sum(t.numel() for t in state.values()) == 7_635_264
+    assert OXFORD_FILE.stat().st_size < 16e6
+
+
+def test_a_pass_stops_at_the_deepest_layer_it_needs(monkeypatch):
+    network, calls = LossNetwork(), []
+    convolve = torch.nn.functional.conv2d
+    monkeypatch.setattr(loss_network.F, "conv2d", lambda *a, **k: calls.append(1) or convolve(*a, **k))
+    assert set(network(torch.rand(1, 3, 16, 16), ["relu3_3"])) == {"relu3_3"}
+    assert len(calls) == 7
+
+
+def test_frozen_and_never_saved():
+    network = LossNetwork()
+    assert not list(network.parameters())
+    assert not network.state_dict()
+    images = torch.rand(1, 3, 16, 16, requires_grad=True)
+    network(images, ["relu4_3"])["relu4_3"].sum().backward()
+    assert images.grad.abs().sum() > 0
+
+
+def test_unknown_layer():
+    with pytest.raises(UserError, match="relu5_1"):
+        LossNetwork()(torch.rand(1, 3, 16, 16), ["relu5_1"])
+
+
+@pytest.fixture(scope="module")
+def torchvision_state():
+    torch.manual_seed(0)
+    return torchvision.models.vgg16().state_dict()
+
+
+def test_torchvision_layout_equals_torchvision(torchvision_state, tmp_path):
+    path = tmp_path / "vgg16.pth"
+    torch.save(torchvision_state, path)
+    model = torchvision.models.vgg16()
+    model.load_state_dict(torchvision_state)
+    images = torch.rand(1, 3, 32, 32)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    with torch.no_grad():
+        expected = model.features[:23].eval()((images - mean) / std)
+    torch.testing.assert_close(LossNetwork(str(path))(images, ["relu4_3"])["relu4_3"], expected)
+
+
+def test_oxford_weights_in_torchvisions_layout_are_recognised(tmp_path):
+    ours = load_file(OXFORD_FILE)
+    theirs = {f"features.{i}.{k}": ours[f"{name}.{k}"] for name, i in TORCHVISION_INDEX.items() for k in ("weight", "bias")}
+    save_file(theirs, tmp_path / "features.safetensors")
+    images = torch.rand(1, 3, 32, 32)
+    network = LossNetwork(str(tmp_path / "features.safetensors"))
+    torch.testing.assert_close(network(images, LAYERS), LossNetwork()(images, LAYERS))
+
+
+@pytest.mark.parametrize("source, name", [("torchvision", "IMAGENET1K_V1"), ("torchvision_features", "IMAGENET1K_FEATURES")])
+def test_torchvisions_own_weights(monkeypatch, torchvision_state, source, name):
+    asked = []
+
+    def get_state_dict(self, progress):
+        asked.append(self.name)
+        return torchvision_state
+
+    monkeypatch.setattr(torchvision.models.VGG16_Weights, "get_state_dict", get_state_dict)
+    assert WeightSet.load(source).weights["conv4_3.weight"].shape == (512, 512, 3, 3)
+    assert asked == [name]
+
+
+def test_a_download_that_fails_names_the_way_out(monkeypatch):
+    def get_state_dict(self, progress):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(torchvision.models.VGG16_Weights, "get_state_dict", get_state_dict)
+    with pytest.raises(UserError, match=r"no route to host.*loss_network\.weights=oxford"):
+        LossNetwork("torchvision")
+
+
+def test_a_damaged_shipped_file_is_refused(monkeypatch, tmp_path):
+    damaged = tmp_path / "vgg16.safetensors"
+    damaged.write_bytes(OXFORD_FILE.read_bytes()[:-1] + b"x")
+    monkeypatch.setattr(loss_network, "OXFORD_FILE", damaged)
+    with pytest.raises(UserError, match="SHA-256"):
+        LossNetwork()
+
+
+def test_other_files_are_refused(tmp_path):
+    (tmp_path / "text.pth").write_text("hello")
+    save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
+    for path in (tmp_path / "text.pth", tmp_path / "other.safetensors", tmp_path / "missing.pth"):
+        with pytest.raises(UserError, match=path.name):
+            LossNetwork(str(path))
+
