@@ -32,8 +32,10 @@ def load_net(path: str | Path) -> tuple[TransformNet, dict]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint; train one with scripts/train.py, or give ckpt=FILE")
-    weights, architecture, info = (_read_lightning if path.suffix == ".ckpt" else _read_exported)(path)
+    weights, architecture, info = (read_training if path.suffix == ".ckpt" else _read_exported)(path)
     try:
+        if not isinstance(architecture, dict):
+            raise TypeError("no architecture")
         net = TransformNet(**architecture)
         net.load_state_dict(weights)
     except (RuntimeError, TypeError, UserError) as error:
@@ -57,7 +59,8 @@ def _read_exported(path: Path) -> tuple[dict[str, Tensor], dict, dict]:
         raise UserError(f"{path}: not a fastnst checkpoint, or a damaged one ({error})") from None
 
 
-def _read_lightning(path: Path) -> tuple[dict[str, Tensor], dict, dict]:
+def read_training(path: Path) -> tuple[dict[str, Tensor], dict, dict]:
+    """Weights of the net, its architecture and its info, from a Lightning .ckpt. Raises UserError for anything else."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         weights = {k.removeprefix("net."): v for k, v in state["state_dict"].items() if k.startswith("net.")}

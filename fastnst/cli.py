@@ -72,5 +72,11 @@ def explain(error: BaseException) -> str:
             return f"{group}={name}: there is no such {group}; there are {', '.join(sorted(cause.options))}"
         if isinstance(cause, MissingMandatoryValue):
             return f"{cause.full_key} is missing; give {cause.full_key}=VALUE"
+        if isinstance(cause, MisconfigurationException):
+            return f"{_line(cause)} Give another trainer, such as trainer=cpu, or other trainer settings"
         cause = cause.__cause__
-    return re.sub(r"\s+", " ", str(error)).strip() or type(error).__name__
+    return _line(error) or type(error).__name__
+
+
+def _line(error: BaseException) -> str:
+    return re.sub(r"\s+", " ", str(error)).strip()

@@ -15,7 +15,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB from any mode: grayscale, palette, CMYK, 16-bit (scaled, where Pillow's own convert clips), alpha (on white)."""
+    """8-bit RGB from any mode: grayscale, palette, CMYK, 16-bit (scaled: Pillow's own convert clips), alpha (on white)."""
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.float32) / 257
         image = Image.fromarray(np.clip(values + 0.5, 0, 255).astype(np.uint8))

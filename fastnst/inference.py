@@ -38,9 +38,7 @@ class Stylizer:
         if size is not None and max(image.size) > size:
             scale = size / max(image.size)
             mode_that_blends = image if image.mode in ("L", "RGB", "CMYK", "LA", "RGBA") else _blendable(image)
-            image = mode_that_blends.resize(
-                [max(1, round(side * scale)) for side in image.size], Image.Resampling.LANCZOS
-            )
+            image = mode_that_blends.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.LANCZOS)
         if min(image.size) < LEAST:
             raise ValueError(f"{image.width} x {image.height} px is too small; {LEAST} px is the least side")
         alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None

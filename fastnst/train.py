@@ -12,11 +12,13 @@ from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, TQ
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from fastnst import __version__
-from fastnst.checkpoint import export
+from fastnst.checkpoint import export, read_training
 from fastnst.cli import run
 from fastnst.errors import UserError
 from fastnst.images import load_rgb, to_tensor, write_bytes
 from fastnst.training import Panels, StyleTransfer, Throughput
+
+LEAST = {"trainer.max_steps": 1, "checkpoint_every": 1, "style.size": 16, "data.size": 16, "data.batch_size": 1}
 
 
 def train(cfg: DictConfig) -> dict[str, float]:
@@ -24,6 +26,10 @@ def train(cfg: DictConfig) -> dict[str, float]:
 
     Raises UserError for anything in `cfg` that cannot be used.
     """
+    for key, least in LEAST.items():
+        value = OmegaConf.select(cfg, key)
+        if not isinstance(value, int) or value < least:
+            raise UserError(f"{key}={value}: give a whole number from {least}")
     resume = find_checkpoint(cfg)
     run_dir = resume.parent if resume else Path(cfg.run_dir)
     pl.seed_everything(cfg.seed, verbose=False)
@@ -31,6 +37,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
     data = instantiate(cfg.data)
     style_image = to_tensor(load_rgb(cfg.style.image, cfg.style.size)).unsqueeze(0)
     net = instantiate(cfg.model)
+    if resume and read_training(resume)[1] != net.architecture:
+        raise UserError(f"{resume}: its net is {read_training(resume)[1]}, not {net.architecture}; give the same model")
     objective = instantiate(cfg.loss, loss_network=instantiate(cfg.loss_network), style_image=style_image)
     info = {
         "version": __version__,

@@ -1,4 +1,4 @@
-"""The image transform net of Johnson et al. 2016 (supplementary material, table 1), with Ulyanov's instance normalization."""
+"""The image transform net of Johnson et al. 2016 (supplementary material, table 1), with instance normalization."""
 
 import torch
 import torch.nn.functional as F

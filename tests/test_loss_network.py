@@ -137,4 +137,3 @@ def test_other_files_are_refused(tmp_path):
     for path in (tmp_path / "text.pth", tmp_path / "other.safetensors", tmp_path / "missing.pth"):
         with pytest.raises(UserError, match=path.name):
             LossNetwork(str(path))
-

@@ -8,12 +8,13 @@ union; a claw is such a crowd along a tightening hook.
 import math
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
+
+from artworks.brush import SUPERSAMPLING, grain, points, spline
 
 INDIGO, PRUSSIAN, MID, PALE = (16, 27, 58), (25, 58, 112), (74, 122, 168), (158, 190, 204)
 CREAM, OCHRE, HAZE, CLOUD = (243, 234, 210), (222, 198, 150), (196, 190, 172), (232, 216, 180)
 BODY = (PRUSSIAN, MID, PRUSSIAN, PALE, INDIGO, MID, PRUSSIAN, CREAM)  # stripes, from the back of a wave to its hollow
-SUPERSAMPLING = 2
 
 
 def draw(seed: int = 0, width: int = 1152, height: int = 864) -> Image.Image:
@@ -32,7 +33,7 @@ def draw(seed: int = 0, width: int = 1152, height: int = 864) -> Image.Image:
         swell(pen, rng, w, (0.66 + 0.10 * row) * h, (0.05 + 0.012 * row) * h, (0.20 + 0.03 * row) * w, unit)
         if row == 1:
             crest(pen, rng, np.array([0.83 * w, 0.80 * h]), 0.26 * h, -1, unit)
-    return printed(rng, image.resize((width, height), Image.Resampling.LANCZOS))
+    return grain(rng, image.resize((width, height), Image.Resampling.LANCZOS))
 
 
 def sky(rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
@@ -83,7 +84,16 @@ def crest(pen, rng: np.random.Generator, at: np.ndarray, size: float, facing: in
 
 def hollow_curve(jitter: np.ndarray) -> np.ndarray:
     """The inner edge of a crest, in its own measure: from the trough up under the lip to the tip that the back ends in."""
-    knots = [(1.5, 1.3), (0.75, 0.95), (0.22, 0.62), (0.02, 0.22), (0.12, -0.12), (0.42, -0.3), (0.68, -0.18), (0.86, 0.06)]
+    knots = [
+        (1.5, 1.3),
+        (0.75, 0.95),
+        (0.22, 0.62),
+        (0.02, 0.22),
+        (0.12, -0.12),
+        (0.42, -0.3),
+        (0.68, -0.18),
+        (0.86, 0.06),
+    ]
     return spline(np.array(knots) + jitter)
 
 
@@ -153,31 +163,7 @@ def spray(pen, rng: np.random.Generator, at: np.ndarray, reach: float, count: in
         pen.ellipse((x - r, y - r, x + r, y + r), fill=CREAM)
 
 
-def printed(rng: np.random.Generator, image: Image.Image) -> Image.Image:
-    """Wood grain and paper: long horizontal streaks and a fine tooth, a few levels of brightness strong."""
-    w, h = image.size
-    streaks = Image.fromarray(rng.integers(0, 256, (h, w // 48), dtype=np.uint8)).resize((w, h), Image.Resampling.BICUBIC)
-    tooth = Image.fromarray(rng.integers(0, 256, (h, w), dtype=np.uint8)).filter(ImageFilter.GaussianBlur(0.8))
-    shade = (np.asarray(streaks, float) - 128) / 128 * 7 + (np.asarray(tooth, float) - 128) / 128 * 8
-    return Image.fromarray((np.asarray(image, float) + shade[..., None]).clip(0, 255).astype(np.uint8))
-
-
-def spline(knots: np.ndarray, samples: int = 40) -> np.ndarray:
-    """A Catmull-Rom curve through `knots` (K, 2): ((K - 1) * samples, 2)."""
-    p = np.concatenate([knots[:1] * 2 - knots[1:2], knots, knots[-1:] * 2 - knots[-2:-1]])
-    t = np.linspace(0, 1, samples, endpoint=False)[:, None]
-    pieces = []
-    for a, b, c, d in zip(p, p[1:], p[2:], p[3:], strict=False):
-        pieces.append(0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3))
-    return np.concatenate(pieces)
-
-
 def wobble(rng: np.random.Generator, count: int, size: float) -> np.ndarray:
     """The cutter's hand: a slow wander of `size` px, (count, 2)."""
     knots = rng.normal(0, size, (12, 2))
     return np.stack([np.interp(np.linspace(0, 11, count), np.arange(12), knots[:, i]) for i in (0, 1)], axis=1)
-
-
-def points(x: np.ndarray, y: np.ndarray) -> list[tuple[float, float]]:
-    """Pillow's list of points."""
-    return list(zip(x.tolist(), y.tolist(), strict=True))

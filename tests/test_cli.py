@@ -1,0 +1,99 @@
+"""A user's mistakes while training, each one line; and the package as it is installed."""
+
+import subprocess
+import sys
+import zipfile
+
+import pytest
+from conftest import ROOT
+
+from fastnst.cli import quote
+from fastnst.train import main
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["style=waves"], "there is no such style; there are custom, inkwash, mosaic, starry, wave"),
+        (["style=custom"], "style.image is missing; give style.image="),
+        (["style=custom", "style.image=missing.png"], "no such picture file"),
+        (["style=custom", "style.image=text.png"], "cannot be read as a picture"),
+        (["data=folder"], "data.root is missing"),
+        (["data=folder", "data.root=missing"], "no such folder"),
+        (["data=folder", "data.root=empty"], "no photographs"),
+        (["ckpt=last"], "no run in"),
+        (["ckpt=missing.ckpt"], "no such checkpoint to resume"),
+        (["ckpt=text.png"], "not a checkpoint of fastnst's training"),
+        (["model.norm=layer"], "give instance or batch"),
+        (["model.width=0"], "model.width=0"),
+        (["loss.style_layers={relu9_1: 1}"], "relu9_1"),
+        (["loss_network.weights=missing.pth"], "no such file"),
+        (["optimizer.rate=3"], "optimizer.rate"),
+        (["trainer.max_steps=many"], "trainer.max_steps=many"),
+        (["style.size=0"], "style.size=0"),
+        (["data.size=8"], "data.size=8"),
+        (["data.batch_size=0"], "data.batch_size=0"),
+        (["trainer=gpu"], "gpu backend"),
+    ],
+)
+def test_bad_input_gets_one_line(command, tmp_path, arguments, message):
+    import torch
+
+    if arguments == ["trainer=gpu"] and torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.png").write_text("no picture")
+    before = sorted(tmp_path.rglob("*"))
+    status, out, err = command(main, *arguments)
+    assert status == 2, err
+    assert message in err and len(err.splitlines()) == 1
+    assert out == ""
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "argument, quoted",
+    [
+        ("img=a (1).jpg", "img='a (1).jpg'"),
+        ("ckpt=step=3.ckpt", "ckpt='step=3.ckpt'"),
+        ("img=it's.jpg", "img='it\\'s.jpg'"),
+        ("img='a b.jpg'", "img='a b.jpg'"),
+        ("ckpt=null", "ckpt=null"),
+        ("style=wave", "style=wave"),
+    ],
+)
+def test_paths_are_quoted_for_hydra(argument, quoted):
+    assert quote(argument) == quoted
+
+
+def test_scripts_run_from_any_directory(tmp_path):
+    for script, message in (("train.py", "no such folder"), ("infer.py", "ckpt is missing")):
+        arguments = ["data=folder", "data.root=nowhere"] if script == "train.py" else ["img=."]
+        done = subprocess.run(
+            [sys.executable, ROOT / "scripts" / script, *arguments], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_the_wheel_holds_configs_artworks_and_weights(tmp_path):
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(tmp_path),
+        str(ROOT),
+    ]
+    subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        entries = archive.read(next(n for n in names if n.endswith("entry_points.txt"))).decode()
+    for path in (*ROOT.glob("configs/**/*.yaml"), *ROOT.glob("fastnst/assets/**/*.*")):
+        name = path.relative_to(ROOT).as_posix()
+        assert (name if name.startswith("fastnst/") else f"fastnst/{name}") in names
+    assert "fastnst-train = fastnst.train:main" in entries and "fastnst-infer = fastnst.infer:main" in entries

@@ -1,0 +1,177 @@
+"""The whole path on small pictures: training, TensorBoard, checkpoints, resuming, failing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+from safetensors import safe_open
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from fastnst import training
+from fastnst.checkpoint import load_net
+from fastnst.infer import main as infer
+from fastnst.losses import Objective
+from fastnst.train import main as train
+
+
+@pytest.fixture
+def weights(tmp_path):
+    return lambda name: load_net(tmp_path / name)[0].state_dict()
+
+
+def test_train_export_infer(command, small_training, tmp_path):
+    status, out, _ = command(train, *small_training)
+    assert status == 0
+    run = Path(tmp_path, out.splitlines()[-2].removeprefix("run: "))
+    assert {p.name for p in run.iterdir() if "tfevents" not in p.name} == {"last.ckpt", "config.yaml"}
+
+    with safe_open(tmp_path / "checkpoints/small.safetensors", "pt") as file:
+        metadata = file.metadata()
+    info = json.loads(metadata["info"])
+    assert json.loads(metadata["architecture"]) == {"norm": "instance", "width": 4, "upsample": "nearest"}
+    assert info["style"]["name"] == "small" and info["steps"] == 6 and info["objective"]["style_weight"] == 5.0
+    assert info["validation"]["val/total"] > 0
+
+    state = torch.load(run / "last.ckpt", weights_only=True)
+    assert all(key.startswith("net.") for key in state["state_dict"])
+    assert (run / "last.ckpt").stat().st_size < 1e6
+
+    photograph = next((tmp_path / "photographs").iterdir())
+    results = []
+    for checkpoint in ("checkpoints/small.safetensors", run / "last.ckpt"):
+        assert command(infer, f"ckpt={checkpoint}", f"img={photograph}", "out=result.png")[0] == 0
+        results.append((tmp_path / "result.png").read_bytes())
+    assert results[0] == results[1]
+
+
+def test_tensorboard_shows_the_run(command, small_training, tmp_path):
+    _, out, _ = command(train, *small_training, "trainer.val_check_interval=3")
+    events = EventAccumulator(str(tmp_path / out.splitlines()[-2].removeprefix("run: "))).Reload()
+    tags = events.Tags()
+    layers = ["relu1_2", "relu2_2", "relu3_3", "relu4_3"]
+    names = ["total", "content", "style", "tv", *(f"style/{layer}" for layer in layers)]
+    expected = {f"{side}/{name}" for side in ("train", "val") for name in names}
+    assert expected | {"images_per_second", "lr-Adam", "data/bad_files"} <= set(tags["scalars"])
+    assert {"style", "photograph | result/0"} <= set(tags["images"])
+    assert len(events.Images("photograph | result/0")) >= 2
+    assert "config/text_summary" in tags["tensors"]
+    assert [e.step for e in events.Scalars("val/total")][:2] == [3, 6]
+
+
+def test_loss_falls_and_seeds_repeat(command, small_training, weights, tmp_path):
+    for name in ("a", "b"):
+        command(train, *small_training, "trainer.max_steps=12", f"out={name}.safetensors", f"run_dir=runs/{name}/x")
+    a, b = weights("a.safetensors"), weights("b.safetensors")
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    events = EventAccumulator(str(tmp_path / "runs/a/x")).Reload().Scalars("train/total")
+    assert events[-1].value < events[0].value
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(command, small_training, weights, monkeypatch):
+    command(train, *small_training, "out=whole.safetensors", "run_dir=runs/whole/x", "data.workers=2")
+
+    step = training.StyleTransfer.training_step
+
+    def interrupted(self, batch, index):
+        if self.global_step == 5:
+            raise OSError("the machine went away")
+        return step(self, batch, index)
+
+    monkeypatch.setattr(training.StyleTransfer, "training_step", interrupted)
+    assert command(train, *small_training, "out=part.safetensors", "run_dir=runs/part/x")[0] == 2
+    monkeypatch.undo()
+    status, out, err = command(train, *small_training, "out=part.safetensors", "run_dir=runs/part/y", "ckpt=last")
+    assert status == 0, err
+    assert "run: runs/part/x" in out  # it goes on where it was
+    a, b = weights("whole.safetensors"), weights("part.safetensors")
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_killed_process_resumes(small_training, tmp_path):
+    """kill -9, from outside, in a run that would go on for long."""
+    script = [sys.executable, str(ROOT / "scripts" / "train.py"), *small_training, "trainer.max_steps=100000"]
+    process = subprocess.Popen(script, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(240):
+            if list(tmp_path.glob("runs/small/*/last.ckpt")) or process.poll() is not None:
+                break
+            time.sleep(0.5)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    (last,) = tmp_path.glob("runs/small/*/last.ckpt")
+    step = torch.load(last, weights_only=True)["global_step"]
+    script[-1] = f"trainer.max_steps={step + 3}"
+    done = subprocess.run([*script, "ckpt=last"], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert load_net(tmp_path / "checkpoints/small.safetensors")[1]["steps"] == step + 3
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_its_checkpoint(command, small_training, monkeypatch, tmp_path):
+    forward, calls = Objective.forward, []
+
+    def explode(self, images, photographs):
+        terms = forward(self, images, photographs)
+        calls.append(1)
+        return terms if len(calls) < 5 else terms | {"total": terms["total"] * float("nan")}
+
+    monkeypatch.setattr(Objective, "forward", explode)
+    status, _, err = command(train, *small_training)
+    assert status == 2
+    assert "not finite at step 4" in err and "content" in err and "style/relu1_2" in err
+    (last,) = tmp_path.glob("runs/small/*/last.ckpt")
+    assert load_net(last)[1]["steps"] == 4
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_weights_that_are_not_finite_are_never_saved(command, small_training, monkeypatch, tmp_path):
+    save = training.StyleTransfer.on_save_checkpoint
+
+    def spoiled(self, checkpoint):
+        if self.global_step == 4:
+            self.net.layers[0].weight.data[0] = float("nan")
+        save(self, checkpoint)
+
+    monkeypatch.setattr(training.StyleTransfer, "on_save_checkpoint", spoiled)
+    status, _, err = command(train, *small_training)
+    assert status == 2 and "not finite at step 4" in err
+    (last,) = tmp_path.glob("runs/small/*/last.ckpt")
+    assert load_net(last)[1]["steps"] == 2
+
+
+def test_bad_files_are_skipped_with_one_warning_each(command, small_training, photographs):
+    for name in ("spoiled1.jpg", "spoiled2.jpg"):
+        (photographs / name).write_text("no picture")
+    with pytest.warns(UserWarning) as caught:
+        assert command(train, *small_training, "trainer.max_steps=12", "data.batch_size=4")[0] == 0
+    skipped = [str(w.message) for w in caught if "is skipped" in str(w.message)]
+    assert len(skipped) == len(set(skipped)) >= 1
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed"])
+def test_mixed_precision_agrees(command, small_training, precision, weights, tmp_path):
+    losses = []
+    for name in ("32-true", precision):
+        command(train, *small_training, "trainer.max_steps=2", f"trainer.precision={name}", "out=x.safetensors")
+        losses.append(load_net(tmp_path / "x.safetensors")[1]["validation"]["val/total"])
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
+def test_two_processes_equal_one_with_the_same_global_batch(small_training, tmp_path):
+    script = [sys.executable, str(ROOT / "scripts" / "train.py"), *small_training, "trainer.max_steps=3"]
+    two = [a for a in script if a != "trainer=cpu"]
+    two += ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32-true",
+            "data.batch_size=1", "out=two.safetensors"]  # fmt: skip
+    for arguments in ([*script, "out=one.safetensors"], two):
+        done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    one, both = (load_net(tmp_path / f"{name}.safetensors")[0].state_dict() for name in ("one", "two"))
+    for key in one:
+        torch.testing.assert_close(one[key], both[key], atol=1e-4, rtol=1e-3)
