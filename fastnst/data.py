@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from PIL import Image, ImageOps
@@ -17,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fastnst.errors import UserError
-from fastnst.images import SUFFIXES, to_rgb, to_tensor
+from fastnst.images import SUFFIXES, UNREADABLE, to_rgb, to_tensor
 
 # scikit-image's photographs. The two that validate are never trained on; motorcycle_right, nearly the same picture as
 # motorcycle_left, stands on the training side with it.
@@ -104,7 +105,7 @@ class Photographs(Dataset):
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # Pillow's, on odd but readable metadata
                     return {"image": crop(path, *self._draw(position), self.size), "bad": bad}
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            except UNREADABLE:
                 bad.append(str(path))
         raise UserError(f"none of the {len(self.paths)} files in {self.paths[0].parent} can be read as a photograph")
 
@@ -112,7 +113,7 @@ class Photographs(Dataset):
         if self.seed is None:
             return 1.0, 0.5, 0.5, False
         low, high = self.scale
-        random = torch.rand(4, generator=torch.Generator().manual_seed(self.seed * 2**32 + position)).tolist()
+        random = np.random.default_rng((self.seed, 0, position)).random(4)
         return low + (high - low) * random[0], random[1], random[2], random[3] < 0.5
 
 
@@ -135,8 +136,7 @@ class Stream(Sampler):
         for position in range(self.start + self.rank, self.total, self.world):
             if position // self.photographs != epoch:
                 epoch = position // self.photographs
-                generator = torch.Generator().manual_seed(self.seed * 2**32 + epoch)
-                order = torch.randperm(self.photographs, generator=generator).tolist()
+                order = np.random.default_rng((self.seed, 1, epoch)).permutation(self.photographs).tolist()
             yield position, order[position % self.photographs]
 
 
@@ -173,7 +173,8 @@ class PhotoData(pl.LightningDataModule):
         self.size, self.scale, self.batch_size, self.seed = size, tuple(scale), batch_size, seed
         self.workers = min(8, max(1, (os.cpu_count() or 1) - 1)) if workers is None else workers
         for paths in (self.train_paths, self.val_paths):
-            Photographs(paths, size)[0, 0]  # raises here, before any training, if nothing decodes
+            if not any(map(is_readable, paths)):
+                raise UserError(f"{paths[0].parent if paths else root}: none of the files can be read as a photograph")
 
     def train_dataloader(self) -> DataLoader:
         trainer = self.trainer
@@ -208,6 +209,19 @@ def split(paths: list[Path], val_count: int, val_root: str | None) -> tuple[list
         return paths, find_photographs(val_root)[:val_count]
     if len(paths) < 2:
         raise UserError(f"{paths[0].parent}: one photograph to train on and one to hold out are the least; add another")
-    held_out = min(val_count, max(1, len(paths) // 10))
-    order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(0)).tolist()
-    return [paths[i] for i in sorted(order[held_out:])], [paths[i] for i in sorted(order[:held_out])]
+    held_out = set()
+    for index in np.random.default_rng(0).permutation(len(paths)).tolist():
+        if len(held_out) == min(val_count, max(1, len(paths) // 10)):
+            break
+        if is_readable(paths[index]):
+            held_out.add(index)
+    return [p for i, p in enumerate(paths) if i not in held_out], [paths[i] for i in sorted(held_out)]
+
+
+def is_readable(path: Path) -> bool:
+    """Whether the file is a whole picture."""
+    try:
+        crop(path, 1.0, 0.5, 0.5, False, 16)
+    except UNREADABLE:
+        return False
+    return True

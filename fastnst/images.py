@@ -12,6 +12,8 @@ from torch import Tensor
 from fastnst.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+# What Pillow raises on a file that is not a whole picture.
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -37,7 +39,7 @@ def load_rgb(path: str | Path, size: int | None = None) -> Image.Image:
     try:
         with Image.open(path) as file:
             image = to_rgb(ImageOps.exif_transpose(file))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise UserError(f"{path}: cannot be read as a picture ({error})") from None
     if size is not None:
         scale = size / min(image.size)

@@ -18,16 +18,17 @@ def infer(cfg: DictConfig) -> None:
     """
     if cfg.size is not None and (not isinstance(cfg.size, int) or cfg.size < LEAST):
         raise UserError(f"size={cfg.size}: give the long side in px, at least {LEAST}")
+    checkpoint = Path(cfg.ckpt)
     root, pictures = find_pictures(str(cfg.img))
     out = Path(cfg.out).expanduser()
     into_folder = out.is_dir() or out.suffix.lower() not in SUFFIXES
     if len(pictures) > 1 and not into_folder:
         raise UserError(f"out={out}: {len(pictures)} pictures need a folder to go to, not a file")
-    stylizer = Stylizer(str(cfg.ckpt))
+    stylizer = Stylizer(checkpoint)
 
     failed = 0
     for picture in tqdm(pictures, unit="picture", disable=len(pictures) == 1):
-        target = out / picture.relative_to(root).with_stem(f"{picture.stem}_{Path(cfg.ckpt).stem}")
+        target = out / picture.relative_to(root).with_stem(f"{picture.stem}_{checkpoint.stem}")
         try:
             stylize_file(stylizer, picture, target if into_folder else out, cfg.size)
         except UserError as error:

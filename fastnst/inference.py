@@ -8,7 +8,7 @@ from PIL import Image, ImageOps
 
 from fastnst.checkpoint import load_net
 from fastnst.errors import UserError
-from fastnst.images import SUFFIXES, to_image, to_rgb, to_tensor, write_bytes
+from fastnst.images import SUFFIXES, UNREADABLE, to_image, to_rgb, to_tensor, write_bytes
 
 LEAST = 16  # px; the transform net's smallest side
 
@@ -35,13 +35,13 @@ class Stylizer:
         profile = image.info.get("icc_profile")
         image = ImageOps.exif_transpose(image)
         exif = image.getexif()
+        image = image.convert("RGBA") if image.has_transparency_data else to_rgb(image)
         if size is not None and max(image.size) > size:
             scale = size / max(image.size)
-            mode_that_blends = image if image.mode in ("L", "RGB", "CMYK", "LA", "RGBA") else _blendable(image)
-            image = mode_that_blends.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.LANCZOS)
+            image = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.LANCZOS)
         if min(image.size) < LEAST:
             raise ValueError(f"{image.width} x {image.height} px is too small; {LEAST} px is the least side")
-        alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
+        alpha = image.getchannel("A") if image.mode == "RGBA" else None
         batch = to_tensor(to_rgb(image)).unsqueeze(0).to(self.device, memory_format=torch.channels_last)
         result = to_image(self.net(batch)[0])
         if alpha is not None:
@@ -52,10 +52,6 @@ class Stylizer:
         if len(exif):
             result.info["exif"] = exif.tobytes()
         return result
-
-
-def _blendable(image: Image.Image) -> Image.Image:
-    return image.convert("RGBA") if image.has_transparency_data else to_rgb(image)
 
 
 def find_pictures(img: str) -> tuple[Path, list[Path]]:
@@ -98,7 +94,7 @@ def stylize_file(stylizer: Stylizer, source: Path, target: Path, size: int | Non
         with Image.open(source) as image:
             image.load()
             result = stylizer(image, size)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise UserError(f"{source}: cannot be restyled ({error})") from None
     data, extras = io.BytesIO(), {k: v for k, v in result.info.items() if k in ("icc_profile", "exif")}
     if target.suffix.lower() in (".jpg", ".jpeg"):

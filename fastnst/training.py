@@ -113,7 +113,10 @@ class Panels(pl.Callback):
 
 
 class Throughput(pl.Callback):
-    """Logs images per second over all devices, since the value before it."""
+    """Logs images per second over all devices, since the value before it, less the time of validations."""
+
+    def __init__(self):
+        self.images, self.since, self.paused = 0, 0.0, 0.0
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.images, self.since = 0, time.perf_counter()
@@ -129,5 +132,4 @@ class Throughput(pl.Callback):
         self.paused = time.perf_counter()
 
     def on_validation_end(self, trainer, module) -> None:
-        if hasattr(self, "since"):
-            self.since += time.perf_counter() - self.paused
+        self.since += time.perf_counter() - self.paused

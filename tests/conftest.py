@@ -5,13 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
-
-torch.set_num_threads(2)
 
 
 def picture(seed: int, width: int = 64, height: int = 48) -> Image.Image:

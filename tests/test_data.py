@@ -162,7 +162,7 @@ def test_folders_without_photographs(tmp_path):
         PhotoData(str(tmp_path))
     for name in ("a.jpg", "b.jpg"):
         (tmp_path / name).write_text("not a picture")
-    with pytest.raises(UserError, match="none of the"):
+    with pytest.raises(UserError, match="none of the files"):
         PhotoData(str(tmp_path))
 
 

@@ -30,7 +30,7 @@ def test_train_export_infer(command, small_training, tmp_path):
     status, out, _ = command(train, *small_training)
     assert status == 0
     run = Path(tmp_path, out.splitlines()[-2].removeprefix("run: "))
-    assert {p.name for p in run.iterdir() if "tfevents" not in p.name} == {"last.ckpt", "config.yaml"}
+    assert {p.name for p in run.iterdir() if "tfevents" not in p.name} == {"last.ckpt", "config.yaml", "hparams.yaml"}
 
     with safe_open(tmp_path / "checkpoints/small.safetensors", "pt") as file:
         metadata = file.metadata()
@@ -62,7 +62,7 @@ def test_tensorboard_shows_the_run(command, small_training, tmp_path):
     assert {"style", "photograph | result/0"} <= set(tags["images"])
     assert len(events.Images("photograph | result/0")) >= 2
     assert "config/text_summary" in tags["tensors"]
-    assert [e.step for e in events.Scalars("val/total")][:2] == [3, 6]
+    assert [e.step for e in events.Scalars("val/total")][:2] == [2, 5]  # Lightning counts from 0
 
 
 def test_loss_falls_and_seeds_repeat(command, small_training, weights, tmp_path):
@@ -165,7 +165,9 @@ def test_mixed_precision_agrees(command, small_training, precision, weights, tmp
 
 
 def test_two_processes_equal_one_with_the_same_global_batch(small_training, tmp_path):
-    script = [sys.executable, str(ROOT / "scripts" / "train.py"), *small_training, "trainer.max_steps=3"]
+    # SGD, as Adam's first steps turn the rounding of a gradient near 0 into a whole step.
+    script = [sys.executable, str(ROOT / "scripts" / "train.py"), *small_training, "trainer.max_steps=3",
+              "optimizer.optimizer._target_=torch.optim.SGD"]  # fmt: skip
     two = [a for a in script if a != "trainer=cpu"]
     two += ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=32-true",
             "data.batch_size=1", "out=two.safetensors"]  # fmt: skip
@@ -174,4 +176,4 @@ def test_two_processes_equal_one_with_the_same_global_batch(small_training, tmp_
         assert done.returncode == 0, done.stderr
     one, both = (load_net(tmp_path / f"{name}.safetensors")[0].state_dict() for name in ("one", "two"))
     for key in one:
-        torch.testing.assert_close(one[key], both[key], atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(one[key], both[key], atol=1e-5, rtol=1e-5)
