@@ -17,7 +17,7 @@ def content_loss(features: Tensor, target: Tensor) -> Tensor:
 
     features, target: (N, C, H, W). Returns a scalar.
     """
-    return (features.float() - target.float()).square().mean()
+    return (_at_least_float32(features) - _at_least_float32(target)).square().mean()
 
 
 def gram_matrix(features: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class _Gram(torch.autograd.Function):
 
 
 def _at_least_float32(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def style_loss(gram: Tensor, target: Tensor) -> Tensor:
@@ -147,6 +147,6 @@ class Objective(nn.Module):
             terms[f"style/{layer}"] = style_loss(gram_matrix(features[layer]), gram) / gram.square().sum()
         terms["content"] = content_loss(features[self.content_layer], target) / self.content_unit
         terms["style"] = sum(weight * terms[f"style/{layer}"] for layer, weight in self.style_layers.items())
-        terms["tv"] = total_variation(images.float()) / self.tv_unit
+        terms["tv"] = total_variation(images) / self.tv_unit
         terms["total"] = sum(weight * terms[name] for name, weight in self.weights.items())
         return terms

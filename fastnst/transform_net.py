@@ -51,7 +51,7 @@ class TransformNet(nn.Module):
         x = self.layers(x * 2 - 1)[..., :height, :width]
         # The paper's scaled tanh, 150 tanh(x) about mid-grey: 0 and 255 lie inside its range, not at its limits, where
         # gradients vanish.
-        return 0.5 + 150 / 255 * torch.tanh(x.float())
+        return 0.5 + 150 / 255 * torch.tanh(x.to(torch.promote_types(x.dtype, torch.float32)))
 
 
 class Residual(nn.Module):
