@@ -66,6 +66,13 @@ def test_paths_are_quoted_for_hydra(argument, quoted):
     assert quote(argument) == quoted
 
 
+def test_an_experiment_overrides_everything(command):
+    status, out, _ = command(main, "experiment=demo", "--cfg", "job")
+    assert status == 0
+    for line in ("out: outputs/demo/${style.name}.safetensors", "checkpoint_every: 100", "  max_steps: 700", "  width: 16"):
+        assert line in out.splitlines()
+
+
 def test_scripts_run_from_any_directory(tmp_path):
     for script, message in (("train.py", "no such folder"), ("infer.py", "ckpt is missing")):
         arguments = ["data=folder", "data.root=nowhere"] if script == "train.py" else ["img=."]
