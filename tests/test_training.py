@@ -155,6 +155,18 @@ def test_bad_files_are_skipped_with_one_warning_each(command, small_training, ph
     assert len(skipped) == len(set(skipped)) >= 1
 
 
+def test_cosine_rises_then_falls_to_nothing():
+    optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=2.0)
+    schedule = training.cosine(optimizer, 100, warmup=0.1)
+    rates = []
+    for _ in range(101):
+        rates.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    assert rates[0] < 0.5 and max(rates) == pytest.approx(rates[10], rel=0.1) and rates[50] == pytest.approx(1.0)
+    assert rates[100] == pytest.approx(0, abs=1e-12)
+
+
 @pytest.mark.parametrize("precision", ["bf16-mixed"])
 def test_mixed_precision_agrees(command, small_training, precision, weights, tmp_path):
     losses = []
