@@ -4,7 +4,7 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,7 +19,18 @@ from fastnst.errors import UserError
 PACKAGE = Path(__file__).resolve().parent
 # In a wheel the configs lie inside the package, in a clone beside it.
 CONFIGS = PACKAGE / "configs" if (PACKAGE / "configs").is_dir() else PACKAGE.parent / "configs"
-PATH_KEYS = ("ckpt", "img", "out", "run_dir", "style.image", "data.root", "data.val_root", "loss_network.weights")
+PATH_KEYS = (
+    "ckpt",
+    "img",
+    "content",
+    "out",
+    "run_dir",
+    "style.image",
+    "data.root",
+    "data.val_root",
+    "loss_network.weights",
+    "init",
+)
 
 
 def run(task: Callable[[DictConfig], object], config_name: str) -> None:
@@ -35,6 +46,16 @@ def run(task: Callable[[DictConfig], object], config_name: str) -> None:
 
     with one_line_errors():
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(guarded)()
+
+
+def check_whole(cfg: DictConfig, least: Mapping[str, int], optional: Collection[str] = ()) -> None:
+    """Raises UserError unless each key of `least` holds a whole number from that on, or null where it is `optional`."""
+    for key, smallest in least.items():
+        value = OmegaConf.select(cfg, key)
+        if value is None and key in optional:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or value < smallest:
+            raise UserError(f"{key}={value}: give a whole number from {smallest}")
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Pictures in and out: any file Pillow reads becomes RGB, and a file is written whole or not at all."""
 
+import io
 import os
 import tempfile
 from pathlib import Path
@@ -47,15 +48,54 @@ def load_rgb(path: str | Path, size: int | None = None) -> Image.Image:
     return image
 
 
+def fit(image: Image.Image, long_side: int) -> Image.Image:
+    """The picture enlarged or reduced until its long side has so many px."""
+    scale = long_side / max(image.size)
+    return image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.LANCZOS)
+
+
 def to_tensor(image: Image.Image) -> Tensor:
     """RGB picture to a float32 tensor (3, H, W) in 0-1."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div(255)
+
+
+def best_device() -> torch.device:
+    """The GPU, if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def to_image(tensor: Tensor) -> Image.Image:
     """Tensor (3, H, W), clamped to 0-1 and rounded to 8 bits, to an RGB picture."""
     pixels = tensor.detach().float().clamp(0, 1).mul(255).round().byte()
     return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
+
+
+def save(image: Image.Image, path: str | Path, **extras: bytes) -> None:
+    """Writes a picture, whole or not at all, in the format that the suffix names; extras: icc_profile, exif.
+
+    Raises UserError if the suffix is none of SUFFIXES or the file cannot be written.
+    """
+    check_suffix(path)
+    suffix, data = Path(path).suffix.lower(), io.BytesIO()
+    if suffix in (".jpg", ".jpeg"):
+        image.convert("RGB").save(data, "JPEG", quality=95, subsampling=0, **extras)
+    else:
+        image.save(data, Image.registered_extensions()[suffix], **extras)
+    try:
+        write_bytes(path, data.getvalue())
+    except OSError as error:
+        raise UserError(f"out={path}: cannot be written ({error.strerror})") from None
+
+
+def check_suffix(path: str | Path) -> None:
+    """Raises UserError if `path` does not end in one of SUFFIXES."""
+    if Path(path).suffix.lower() not in SUFFIXES:
+        raise UserError(f"out={path}: give a name that ends in {', '.join(SUFFIXES)}, or a folder")
+
+
+def is_folder(out: Path) -> bool:
+    """Whether results are meant to go into the folder `out`, there already or not, rather than into a file of that name."""
+    return out.is_dir() or out.suffix.lower() not in SUFFIXES
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from fastnst.cli import fail, run
+from fastnst.cli import check_whole, fail, run
 from fastnst.errors import UserError
-from fastnst.images import SUFFIXES
+from fastnst.images import is_folder
 from fastnst.inference import LEAST, Stylizer, find_pictures, stylize_file
 
 
@@ -16,12 +16,11 @@ def infer(cfg: DictConfig) -> None:
 
     Raises UserError if nothing can be done at all.
     """
-    if cfg.size is not None and (not isinstance(cfg.size, int) or cfg.size < LEAST):
-        raise UserError(f"size={cfg.size}: give the long side in px, at least {LEAST}")
+    check_whole(cfg, {"size": LEAST}, optional=["size"])
     checkpoint = Path(cfg.ckpt)
     root, pictures = find_pictures(str(cfg.img))
     out = Path(cfg.out).expanduser()
-    into_folder = out.is_dir() or out.suffix.lower() not in SUFFIXES
+    into_folder = is_folder(out)
     if len(pictures) > 1 and not into_folder:
         raise UserError(f"out={out}: {len(pictures)} pictures need a folder to go to, not a file")
     stylizer = Stylizer(checkpoint)

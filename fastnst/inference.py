@@ -1,6 +1,5 @@
 """Inference: a checkpoint restyles pictures, one forward pass each."""
 
-import io
 from pathlib import Path
 
 import torch
@@ -8,7 +7,7 @@ from PIL import Image, ImageOps
 
 from fastnst.checkpoint import load_net
 from fastnst.errors import UserError
-from fastnst.images import SUFFIXES, UNREADABLE, to_image, to_rgb, to_tensor, write_bytes
+from fastnst.images import SUFFIXES, UNREADABLE, best_device, check_suffix, fit, save, to_image, to_rgb, to_tensor
 
 LEAST = 16  # px; the transform net's smallest side
 
@@ -22,7 +21,7 @@ class Stylizer:
 
     def __init__(self, path: str | Path):
         self.net, self.info = load_net(path)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = best_device()
         self.net.to(self.device, memory_format=torch.channels_last)
 
     @torch.inference_mode()
@@ -37,8 +36,7 @@ class Stylizer:
         exif = image.getexif()
         image = image.convert("RGBA") if image.has_transparency_data else to_rgb(image)
         if size is not None and max(image.size) > size:
-            scale = size / max(image.size)
-            image = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.LANCZOS)
+            image = fit(image, size)
         if min(image.size) < LEAST:
             raise ValueError(f"{image.width} x {image.height} px is too small; {LEAST} px is the least side")
         alpha = image.getchannel("A") if image.mode == "RGBA" else None
@@ -86,8 +84,7 @@ def stylize_file(stylizer: Stylizer, source: Path, target: Path, size: int | Non
 
     Raises UserError, naming the file, if it is not a whole picture, is too small, or `target` cannot be written.
     """
-    if target.suffix.lower() not in SUFFIXES:
-        raise UserError(f"out={target}: give a name that ends in {', '.join(SUFFIXES)}, or a folder")
+    check_suffix(target)
     if target.resolve() == source.resolve():
         raise UserError(f"out={target}: this is the photograph itself; give another name")
     try:
@@ -96,12 +93,4 @@ def stylize_file(stylizer: Stylizer, source: Path, target: Path, size: int | Non
             result = stylizer(image, size)
     except UNREADABLE as error:
         raise UserError(f"{source}: cannot be restyled ({error})") from None
-    data, extras = io.BytesIO(), {k: v for k, v in result.info.items() if k in ("icc_profile", "exif")}
-    if target.suffix.lower() in (".jpg", ".jpeg"):
-        result.convert("RGB").save(data, "JPEG", quality=95, subsampling=0, **extras)
-    else:
-        result.save(data, Image.registered_extensions()[target.suffix.lower()], **extras)
-    try:
-        write_bytes(target, data.getvalue())
-    except OSError as error:
-        raise UserError(f"out={target}: cannot be written ({error.strerror})") from None
+    save(result, target, **{key: value for key, value in result.info.items() if key in ("icc_profile", "exif")})

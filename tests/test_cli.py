@@ -22,11 +22,13 @@ from fastnst.train import main
         (["data=folder", "data.root=missing"], "no such folder"),
         (["data=folder", "data.root=empty"], "no photographs"),
         (["ckpt=last"], "no run in"),
+        (["init=missing.safetensors"], "no such checkpoint"),
         (["ckpt=missing.ckpt"], "no such checkpoint to resume"),
         (["ckpt=text.png"], "not a checkpoint of fastnst's training"),
         (["model.norm=layer"], "give instance or batch"),
         (["model.width=0"], "model.width=0"),
         (["loss.style_layers={relu9_1: 1}"], "relu9_1"),
+        (["loss_network.network=vgg11"], "give vgg16 or vgg19"),
         (["loss_network.weights=missing.pth"], "no such file"),
         (["optimizer.rate=3"], "optimizer.rate"),
         (["trainer.max_steps=many"], "trainer.max_steps=many"),
@@ -103,4 +105,5 @@ def test_the_wheel_holds_configs_artworks_and_weights(tmp_path):
     for path in (*ROOT.glob("configs/**/*.yaml"), *ROOT.glob("fastnst/assets/**/*.*")):
         name = path.relative_to(ROOT).as_posix()
         assert (name if name.startswith("fastnst/") else f"fastnst/{name}") in names
-    assert "fastnst-train = fastnst.train:main" in entries and "fastnst-infer = fastnst.infer:main" in entries
+    for command in ("train", "infer", "optimize", "evaluate"):
+        assert f"fastnst-{command} = fastnst.{command}:main" in entries

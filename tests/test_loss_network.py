@@ -10,18 +10,25 @@ from safetensors.torch import load_file, save_file
 
 from fastnst import loss_network
 from fastnst.errors import UserError
-from fastnst.loss_network import CONVOLUTIONS, LAYERS, OXFORD_FILE, TORCHVISION_INDEX, LossNetwork, WeightSet
+from fastnst.loss_network import ASSETS, OXFORD, LossNetwork, WeightSet, convolutions, torchvision_index
+
+CONVOLUTIONS = convolutions("vgg16")
+LAYERS = tuple(name.replace("conv", "relu") for name in CONVOLUTIONS)
+
+
+def oxford_state() -> dict[str, torch.Tensor]:
+    return {key: tensor for file in OXFORD for key, tensor in load_file(file).items()}
 
 
 def caffe_model() -> bytes:
     """The shipped weights as the ONNX graph of Oxford's network: input B, G, R in 0-255 less the mean."""
-    weights = load_file(OXFORD_FILE)
+    weights = oxford_state()
     nodes, tensors, x = [], [], "bgr"
     for name in CONVOLUTIONS:
         weight, bias = weights[f"{name}.weight"].float().numpy(), weights[f"{name}.bias"].float().numpy()
         if name == "conv1_1":
             weight = np.ascontiguousarray(weight[:, ::-1])
-        if name in ("conv2_1", "conv3_1", "conv4_1"):
+        if name in ("conv2_1", "conv3_1", "conv4_1", "conv5_1"):
             nodes.append(helper.make_node("MaxPool", [x], [f"pool{name}"], kernel_shape=[2, 2], strides=[2, 2]))
             x = f"pool{name}"
         layer = name.replace("conv", "relu")
@@ -29,7 +36,7 @@ def caffe_model() -> bytes:
         nodes.append(helper.make_node("Conv", [x, f"{name}.w", f"{name}.b"], [name], pads=[1, 1, 1, 1]))
         nodes.append(helper.make_node("Relu", [name], [layer]))
         x = layer
-    ends = [helper.make_tensor_value_info(layer, TensorProto.FLOAT, None) for layer in LAYERS]
+    ends = [helper.make_tensor_value_info(layer, TensorProto.FLOAT, None) for layer in (*LAYERS, *CONVOLUTIONS)]
     start = helper.make_tensor_value_info("bgr", TensorProto.FLOAT, [1, 3, None, None])
     graph = helper.make_graph(nodes, "vgg16", [start], ends, tensors)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8).SerializeToString()
@@ -39,17 +46,19 @@ def test_features_equal_onnxruntimes():
     images = torch.rand(1, 3, 50, 67, generator=torch.Generator().manual_seed(0))
     bgr = images.numpy()[:, ::-1] * 255 - np.array([103.939, 116.779, 123.68], np.float32)[:, None, None]
     session = onnxruntime.InferenceSession(caffe_model(), providers=["CPUExecutionProvider"])
-    expected = dict(zip(LAYERS, session.run(list(LAYERS), {"bgr": bgr.astype(np.float32)}), strict=True))
-    for layer, features in LossNetwork()(images, LAYERS).items():
+    layers = [*LAYERS, *CONVOLUTIONS]
+    expected = dict(zip(layers, session.run(layers, {"bgr": bgr.astype(np.float32)}), strict=True))
+    for layer, features in LossNetwork(layers=layers)(images, layers).items():
         error = np.linalg.norm(features.numpy() - expected[layer]) / np.linalg.norm(expected[layer])
         assert error < 1e-4, layer
 
 
 def test_weights_are_oxfords():
-    state = load_file(OXFORD_FILE)
-    np.testing.assert_allclose(state["conv1_1.bias"][:3], [0.73429835, 0.09340367, 0.06775674], rtol=1e-3)
-    assert sum(t.numel() for t in state.values()) == 7_635_264
-    assert OXFORD_FILE.stat().st_size < 16e6
+    paper, block5 = (load_file(file) for file in OXFORD)
+    np.testing.assert_allclose(paper["conv1_1.bias"][:3], [0.73429835, 0.09340367, 0.06775674], rtol=1e-3)
+    assert sum(t.numel() for t in paper.values()) == 7_635_264
+    assert sum(t.numel() for t in block5.values()) == 3 * (512 * 512 * 9 + 512)
+    assert [file.stat().st_size < 16e6 for file in OXFORD] == [True, True]
 
 
 def test_a_pass_stops_at_the_deepest_layer_it_needs(monkeypatch):
@@ -69,9 +78,50 @@ def test_frozen_and_never_saved():
     assert images.grad.abs().sum() > 0
 
 
-def test_unknown_layer():
-    with pytest.raises(UserError, match="relu5_1"):
+def test_unknown_layers():
+    with pytest.raises(UserError, match="relu5_1.*up to conv4_3"):
         LossNetwork()(torch.rand(1, 3, 16, 16), ["relu5_1"])
+    with pytest.raises(UserError, match="vgg16 has no layer 'conv4_4'"):
+        LossNetwork(layers=["conv4_4"])
+
+
+def test_a_layer_before_its_relu():
+    images = torch.rand(1, 3, 16, 16)
+    features = LossNetwork()(images, ["conv2_2", "relu2_2", "relu3_1"])
+    assert features["conv2_2"].min() < 0
+    torch.testing.assert_close(features["conv2_2"].relu(), features["relu2_2"])
+    torch.testing.assert_close(features["relu3_1"], LossNetwork()(images, ["relu3_1"])["relu3_1"])
+
+
+def test_vgg19_equals_torchvisions(tmp_path):
+    torch.manual_seed(0)
+    model = torchvision.models.vgg19().eval()
+    found = [i for i, module in enumerate(model.features) if isinstance(module, torch.nn.Conv2d)]
+    assert list(torchvision_index("vgg19").values()) == found
+    assert [torchvision_index("vgg19")[f"conv{b}_1"] for b in range(1, 6)] == [0, 5, 10, 19, 28]
+    torch.save(model.state_dict(), tmp_path / "vgg19.pth")
+    layers = ["conv1_1", "conv4_4", "relu4_4", "relu5_4"]
+    network = LossNetwork(str(tmp_path / "vgg19.pth"), "vgg19", layers)
+    images = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        x = (images - network.mean) / network.std
+        for layer, end in zip(layers, (1, 26, 27, 36), strict=True):
+            torch.testing.assert_close(network(images, [layer])[layer], model.features[:end](x.clone()))
+    with pytest.raises(UserError, match="not a vgg16"):
+        LossNetwork(str(tmp_path / "vgg19.pth"), "vgg16")
+
+
+def test_vgg19_that_cannot_be_had_names_vgg16(monkeypatch):
+    def get_state_dict(self, progress):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(torchvision.models.VGG19_Weights, "get_state_dict", get_state_dict)
+    with pytest.raises(UserError, match=r"vgg19.*cannot be downloaded.*loss_network=vgg16"):
+        LossNetwork("torchvision", "vgg19")
+    with pytest.raises(UserError, match="oxford is VGG16 alone"):
+        LossNetwork("oxford", "vgg19")
+    with pytest.raises(UserError, match="torchvision has no such vgg19"):
+        LossNetwork("torchvision_features", "vgg19")
 
 
 @pytest.fixture(scope="module")
@@ -93,12 +143,12 @@ def test_torchvision_layout_equals_torchvision(torchvision_state, tmp_path):
 
 
 def test_oxford_weights_in_torchvisions_layout_are_recognised(tmp_path):
-    ours = load_file(OXFORD_FILE)
-    theirs = {f"features.{i}.{k}": ours[f"{name}.{k}"] for name, i in TORCHVISION_INDEX.items() for k in ("weight", "bias")}
+    ours, index = oxford_state(), torchvision_index("vgg16")
+    theirs = {f"features.{i}.{k}": ours[f"{name}.{k}"] for name, i in index.items() for k in ("weight", "bias")}
     save_file(theirs, tmp_path / "features.safetensors")
     images = torch.rand(1, 3, 32, 32)
-    network = LossNetwork(str(tmp_path / "features.safetensors"))
-    torch.testing.assert_close(network(images, LAYERS), LossNetwork()(images, LAYERS))
+    network = LossNetwork(str(tmp_path / "features.safetensors"), layers=LAYERS)
+    torch.testing.assert_close(network(images, LAYERS), LossNetwork(layers=LAYERS)(images, LAYERS))
 
 
 @pytest.mark.parametrize("source, name", [("torchvision", "IMAGENET1K_V1"), ("torchvision_features", "IMAGENET1K_FEATURES")])
@@ -124,9 +174,9 @@ def test_a_download_that_fails_names_the_way_out(monkeypatch):
 
 
 def test_a_damaged_shipped_file_is_refused(monkeypatch, tmp_path):
-    damaged = tmp_path / "vgg16.safetensors"
-    damaged.write_bytes(OXFORD_FILE.read_bytes()[:-1] + b"x")
-    monkeypatch.setattr(loss_network, "OXFORD_FILE", damaged)
+    damaged, file = tmp_path / "vgg16.safetensors", ASSETS / "vgg16_oxford.safetensors"
+    damaged.write_bytes(file.read_bytes()[:-1] + b"x")
+    monkeypatch.setattr(loss_network, "OXFORD", {damaged: OXFORD[file]})
     with pytest.raises(UserError, match="SHA-256"):
         LossNetwork()
 

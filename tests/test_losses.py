@@ -98,8 +98,8 @@ def test_gram_gradient_keeps_channels_last_and_dtype():
 def test_the_painting_itself_has_no_style_loss_and_the_photograph_no_content_loss(network):
     painting, photograph = torch.rand(1, 3, 48, 64), torch.rand(1, 3, 40, 40)
     objective = Objective(network, painting)
-    assert objective(painting, painting)["style"].item() < 1e-8
-    assert objective(photograph, photograph)["content"].item() == 0
+    assert objective(painting, objective.target(painting))["style"].item() < 1e-8
+    assert objective(photograph, objective.target(photograph))["content"].item() == 0
 
 
 def test_terms_add_up(network):
@@ -107,7 +107,7 @@ def test_terms_add_up(network):
         network, torch.rand(1, 3, 48, 64), style_layers={"relu1_2": 1, "relu3_3": 3},
         content_weight=2, style_weight=7, tv_weight=0.5,
     )  # fmt: skip
-    terms = objective(torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32))
+    terms = objective(torch.rand(2, 3, 32, 32), objective.target(torch.rand(2, 3, 32, 32)))
     assert terms["style"].item() == pytest.approx((terms["style/relu1_2"] + 3 * terms["style/relu3_3"]).item() / 4)
     total = 2 * terms["content"] + 7 * terms["style"] + 0.5 * terms["tv"]
     assert terms["total"].item() == pytest.approx(total.item())
@@ -125,11 +125,16 @@ def test_units_do_not_depend_on_the_loss_networks_scale(network):
     # Doubling relu3_3's convolution doubles its features; neither term may notice.
     x, y, painting = torch.rand(1, 3, 64, 64), torch.rand(1, 3, 64, 64), torch.rand(1, 3, 64, 64)
     layers = {"content_layer": "relu3_3", "style_layers": {"relu3_3": 1.0}}
-    before = Objective(network, painting, **layers)(x, y)
+
+    def terms(network):
+        objective = Objective(network, painting, **layers)
+        return objective(x, objective.target(y))
+
+    before = terms(network)
     doubled = LossNetwork()
     doubled.conv3_3_weight *= 2
     doubled.conv3_3_bias *= 2
-    after = Objective(doubled, painting, **layers)(x, y)
+    after = terms(doubled)
     for name in ("content", "style"):
         torch.testing.assert_close(before[name], after[name], rtol=1e-4, atol=0)
 
@@ -144,7 +149,7 @@ def test_content_unit_suits_photographs(network):
     for path in itertools.chain(*sample_photographs()):
         photograph = to_tensor(load_rgb(path, 256)).unsqueeze(0)
         flat = photograph.mean((2, 3), keepdim=True).expand_as(photograph)
-        scores.append(objective(flat, photograph)["content"].item())
+        scores.append(objective(flat, objective.target(photograph))["content"].item())
     assert 0.5 < np.median(scores) < 2.5
 
 

@@ -14,7 +14,7 @@ from conftest import ROOT
 from safetensors import safe_open
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fastnst import training
+from fastnst import schedules, training
 from fastnst.checkpoint import load_net
 from fastnst.infer import main as infer
 from fastnst.losses import Objective
@@ -36,7 +36,7 @@ def test_train_export_infer(command, small_training, tmp_path):
         metadata = file.metadata()
     info = json.loads(metadata["info"])
     assert json.loads(metadata["architecture"]) == {"norm": "instance", "width": 4, "upsample": "nearest"}
-    assert info["style"]["name"] == "small" and info["steps"] == 6 and info["objective"]["style_weight"] == 5.0
+    assert info["style"]["name"] == "small" and info["steps"] == 6 and info["objective"]["style_weight"] == 10.0
     assert info["validation"]["val/total"] > 0
 
     state = torch.load(run / "last.ckpt", weights_only=True)
@@ -117,8 +117,8 @@ def test_a_killed_process_resumes(small_training, tmp_path):
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_its_checkpoint(command, small_training, monkeypatch, tmp_path):
     forward, calls = Objective.forward, []
 
-    def explode(self, images, photographs):
-        terms = forward(self, images, photographs)
+    def explode(self, images, target):
+        terms = forward(self, images, target)
         calls.append(1)
         return terms if len(calls) < 5 else terms | {"total": terms["total"] * float("nan")}
 
@@ -157,7 +157,7 @@ def test_bad_files_are_skipped_with_one_warning_each(command, small_training, ph
 
 def test_cosine_rises_then_falls_to_nothing():
     optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=2.0)
-    schedule = training.cosine(optimizer, 100, warmup=0.1)
+    schedule = schedules.cosine(optimizer, 100, warmup=0.1)
     rates = []
     for _ in range(101):
         rates.append(schedule.get_last_lr()[0])
@@ -165,6 +165,27 @@ def test_cosine_rises_then_falls_to_nothing():
         schedule.step()
     assert rates[0] < 0.5 and max(rates) == pytest.approx(rates[10], rel=0.1) and rates[50] == pytest.approx(1.0)
     assert rates[100] == pytest.approx(0, abs=1e-12)
+
+
+def test_decay_falls_in_steps():
+    optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=2.0)
+    schedule = schedules.decay(optimizer, 100, every=10, factor=0.5)
+    rates = []
+    for _ in range(21):
+        rates.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    assert rates[9] == 2.0 and rates[10] == 1.0 and rates[20] == 0.5
+
+
+def test_init_starts_from_another_styles_weights(command, small_training, weights, tmp_path):
+    assert command(train, *small_training, "out=first.safetensors")[0] == 0
+    still = ("optimizer.lr=0.0", "trainer.max_steps=1", "out=second.safetensors")
+    assert command(train, *small_training, *still, "init=first.safetensors", "seed=7")[0] == 0
+    first, second = weights("first.safetensors"), weights("second.safetensors")
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    status, _, err = command(train, *small_training, "model.width=5", "init=first.safetensors")
+    assert status == 2 and "'width': 4" in err and len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed"])

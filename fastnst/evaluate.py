@@ -1,0 +1,294 @@
+"""Judges a checkpoint by the slow method: read `evaluate` from top to bottom."""
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from hydra.utils import instantiate
+from matplotlib.figure import Figure
+from omegaconf import DictConfig
+from PIL import Image, ImageDraw
+from torch import Tensor, nn
+
+from fastnst.checkpoint import load_net
+from fastnst.cli import check_whole, run
+from fastnst.data import find_photographs, is_readable, sample_photographs
+from fastnst.errors import UserError
+from fastnst.evaluation import ARTEFACTS, PAINTING_SIZE, relative_content, relative_style, worth
+from fastnst.images import best_device, fit, load_rgb, save, to_image, to_tensor, write_bytes
+from fastnst.loss_network import LossNetwork
+from fastnst.losses import Objective
+from fastnst.optimization import optimize
+from fastnst.plots import save_figure
+
+TERMS = ("total", "content", "style", "tv")
+FAST = {"count": 1, "size": 64, "iterations": [2, 4], "speed_sizes": [64]}
+
+
+def evaluate(cfg: DictConfig) -> dict:
+    """Measures what `cfg` (configs/evaluate.yaml) names and writes it to `cfg.out`. Returns the contents of results.json.
+
+    Raises UserError for anything in `cfg` that cannot be used.
+    """
+    check_whole(cfg, {"size": 32, "data.count": 1})
+    size, count = (FAST["size"], FAST["count"]) if cfg.fast else (cfg.size, cfg.data.count)
+    marks, speed_sizes = (FAST[k] if cfg.fast else list(cfg[k]) for k in ("iterations", "speed_sizes"))
+    if not marks or not all(isinstance(m, int) and m > 0 for m in marks):
+        raise UserError(f"iterations={marks}: give whole numbers from 1, such as [25,50,100,200,500]")
+    if not all(isinstance(s, int) and s >= 32 for s in speed_sizes):
+        raise UserError(f"speed_sizes={speed_sizes}: give long sides in px, from 32")
+    net, info = load_net(cfg.ckpt)
+    paths = sample_photographs()[1] if cfg.data.root is None else find_photographs(cfg.data.root)
+    paths = [path for path in paths if is_readable(path)][:count]
+    if not paths:
+        raise UserError(f"{cfg.data.root}: none of the files can be read as a photograph")
+    device = best_device()
+    net = net.to(device, memory_format=torch.channels_last)
+    network, objective = trained_objective(info, cfg.style.image, device)
+    painting = read(cfg.style.image, device, short_side=PAINTING_SIZE)
+    optimizer, schedule = instantiate(cfg.optimizer.optimizer), instantiate(cfg.optimizer.schedule)
+
+    def descend(photograph: Tensor, steps: int):
+        return optimize(objective, photograph, photograph, optimizer, schedule, steps)
+
+    results, rows = [], []
+    for path in paths:
+        photograph = read(path, device, size)
+        with torch.no_grad():
+            restyled = net(photograph).clamp(0, 1)
+            target = objective.target(photograph)
+            network_terms, photograph_terms = (numbers(objective(p, target)) for p in (restyled, photograph))
+        curve, at, pictures = [], {}, [photograph, restyled]
+        for step, picture, terms in descend(photograph, max(marks)):
+            curve.append(terms["total"].item())
+            if step in marks:
+                at[step] = numbers(terms)
+            if step in (100, max(marks)):
+                pictures.append(picture)
+        value = worth(curve, network_terms["total"])
+        results.append(
+            {
+                "photograph": path.name,
+                "terms": {"photograph": photograph_terms, "network": network_terms, **{str(k): v for k, v in at.items()}},
+                "curve": curve,
+                "worth": value,
+                "relative_content": relative_content(network, restyled, photograph),
+                "relative_style": relative_style(network, restyled, painting),
+                "artefacts": {
+                    name: {"photograph": figure(photograph), "network": figure(restyled)}
+                    for name, (figure, _) in ARTEFACTS.items()
+                },
+            }
+        )
+        rows.append(pictures)
+        print(f"{path.name}: worth {value if value is not None else f'over {max(marks)}'} iterations", flush=True)
+
+    beyond = max(marks) + 1  # stands for "more than were run", so that a median can be taken
+    summary = {
+        "checkpoint": str(cfg.ckpt),
+        "painting": str(cfg.style.image),
+        "steps": info.get("steps"),
+        "size": size,
+        "worth_median": statistics.median(beyond if r["worth"] is None else r["worth"] for r in results),
+        "relative_content": statistics.mean(r["relative_content"] for r in results),
+        "relative_style": statistics.mean(r["relative_style"] for r in results),
+        "artefacts": {name: artefact(name, results) for name in ARTEFACTS},
+        "speed": [speed(net, descend, read(paths[0], device, side), side, max(marks)) for side in speed_sizes],
+        "photographs": results,
+    }
+    out = Path(str(cfg.out)).expanduser()
+    table = markdown(summary, marks)
+    write_bytes(out / "table.md", table.encode())
+    write_bytes(out / "results.json", json.dumps(summary, indent=1).encode())
+    draw_curves(out / "curves.png", results)
+    titles = ["photograph", "network", *(f"{n} iterations" for n in sorted({100, max(marks)}) if n <= max(marks))]
+    save(contact_sheet(rows, titles), out / "contact.png")
+    print(f"\n{table}\n{out}")
+    return summary
+
+
+def read(path: Path, device: torch.device, long_side: int | None = None, short_side: int | None = None) -> Tensor:
+    """A picture as (1, 3, H, W) in 0-1, of that size in px."""
+    image = load_rgb(path, short_side)
+    return to_tensor(fit(image, long_side) if long_side else image).unsqueeze(0).to(device)
+
+
+def trained_objective(info: dict, painting: str, device: torch.device) -> tuple[LossNetwork, Objective]:
+    """The objective that a checkpoint says it was trained on, for a painting. Raises UserError if it does not say."""
+    try:
+        arguments = {k: v for k, v in info["objective"].items() if k not in ("_target_", "loss_network")}
+        weights, size = info["objective"]["loss_network"], info["style"]["size"]
+        network = LossNetwork(weights, layers=[arguments["content_layer"], *arguments["style_layers"]])
+        network = network.to(device, memory_format=torch.channels_last)
+        return network, Objective(network, read(painting, device, short_side=size), **arguments).to(device)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"the checkpoint does not say what objective it was trained on ({error})") from None
+
+
+def numbers(terms: dict[str, Tensor]) -> dict[str, float]:
+    return {name: terms[name].item() for name in TERMS}
+
+
+def artefact(name: str, results: list[dict]) -> dict:
+    """Medians over the photographs and over the net's results, and whether the threshold is kept."""
+    photographs, network = (statistics.median(r["artefacts"][name][of] for r in results) for of in ("photograph", "network"))
+    threshold = ARTEFACTS[name][1]
+    return {
+        "photographs": photographs,
+        "network": network,
+        "threshold": threshold,
+        "kept": network <= photographs + threshold,
+    }
+
+
+def speed(net: nn.Module, descend: Callable, photograph: Tensor, side: int, steps: int) -> dict:
+    """Seconds and peak memory of one pass, and of `steps` iterations of optimization reckoned from a few timed ones.
+
+    The few leave out that L-BFGS's own work grows with its history: the true ratio is a little higher.
+    """
+
+    def seconds(work: Callable[[], object]) -> float:
+        started = time.perf_counter()
+        work()
+        if photograph.is_cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter() - started
+
+    @torch.inference_mode()
+    def restyle() -> None:
+        net(photograph)
+
+    restyle()
+    with PeakMemory(photograph.device) as pass_memory:
+        one_pass = statistics.median(seconds(restyle) for _ in range(3))
+    iterates = descend(photograph, steps)
+    next(iterates)
+    with PeakMemory(photograph.device) as optimization_memory:
+        iteration = statistics.median(seconds(lambda: next(iterates)) for _ in range(3))
+    return {
+        "size": side,
+        "pass_seconds": one_pass,
+        "optimization_seconds": iteration * steps,
+        "ratio": iteration * steps / one_pass,
+        "pass_memory_mb": pass_memory.megabytes,
+        "optimization_memory_mb": optimization_memory.megabytes,
+    }
+
+
+class PeakMemory:
+    """The most memory in use at once inside a `with`, in MB: the GPU's, or the process's; None where neither is told."""
+
+    def __init__(self, device: torch.device):
+        self.device, self.megabytes = device, None
+
+    def __enter__(self) -> "PeakMemory":
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        else:
+            try:
+                Path("/proc/self/clear_refs").write_text("5")  # Linux: VmHWM starts anew
+            except OSError:
+                self.device = None
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.device is None:
+            return
+        if self.device.type == "cuda":
+            self.megabytes = round(torch.cuda.max_memory_allocated(self.device) / 1e6)
+        else:
+            status = Path("/proc/self/status").read_text().splitlines()
+            line = next(line for line in status if line.startswith("VmHWM"))
+            self.megabytes = round(int(line.split()[1]) * 1024 / 1e6)
+
+
+def markdown(summary: dict, marks: list[int]) -> str:
+    """The results as Markdown tables."""
+    lines = [
+        f"# {summary['checkpoint']}",
+        "",
+        f"{len(summary['photographs'])} photographs, long side {summary['size']} px. Worth "
+        f"**{_count(summary['worth_median'], marks)}** iterations of L-BFGS from the photograph (median); "
+        f"relative_content {summary['relative_content']:.3f}, relative_style {summary['relative_style']:.3f}.",
+        "",
+        "| photograph | picture | total | content | style | tv | worth |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for result in summary["photographs"]:
+        for name, terms in result["terms"].items():
+            cells = [
+                result["photograph"] if name == "photograph" else "",
+                name if not name.isdigit() else f"{name} iterations",
+            ]
+            cells += [f"{terms[term]:.4g}" for term in TERMS]
+            beyond = max(marks) + 1 if result["worth"] is None else result["worth"]
+            cells.append(_count(beyond, marks) if name == "network" else "")
+            lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "| artefact | photographs | network | threshold above | kept |", "| --- | --- | --- | --- | --- |"]
+    for name, a in summary["artefacts"].items():
+        kept = "yes" if a["kept"] else "no"
+        lines.append(f"| {name} | {a['photographs']:.3g} | {a['network']:.3g} | {a['threshold']:g} | {kept} |")
+    lines += [
+        "",
+        f"| size (px) | one pass (s) | {max(marks)} iterations (s) | times faster | pass (MB) | iterations (MB) |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for s in summary["speed"]:
+        memory = [s[key] if s[key] is not None else "not told" for key in ("pass_memory_mb", "optimization_memory_mb")]
+        lines.append(
+            f"| {s['size']} | {s['pass_seconds']:.3g} | {s['optimization_seconds']:.3g} | {s['ratio']:.0f} | "
+            f"{memory[0]} | {memory[1]} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _count(value: float, marks: list[int]) -> str:
+    return f"over {max(marks)}" if value > max(marks) else f"{value:g}"
+
+
+def draw_curves(path: Path, results: list[dict]) -> None:
+    """The paper's Figure 5: optimization's total loss over its iterations against the network's, means over photographs."""
+    figure = Figure(figsize=(7, 4.2))
+    axes = figure.subplots()
+    curves = torch.tensor([r["curve"] for r in results])
+    steps = range(curves.shape[1])
+    axes.plot(steps, curves.mean(0), label="L-BFGS from the photograph")
+    if len(results) > 1:
+        axes.fill_between(steps, curves.amin(0), curves.amax(0), alpha=0.15, linewidth=0)
+    for name, color in (("network", "C1"), ("photograph", "C7")):
+        values = [r["terms"][name]["total"] for r in results]
+        axes.axhline(statistics.mean(values), color=color, linestyle="--", label=name)
+    axes.set(yscale="log", xlabel="iteration", ylabel="total loss")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    save_figure(figure, path)
+
+
+def contact_sheet(rows: list[list[Tensor]], titles: list[str]) -> Image.Image:
+    """Rows of pictures, (1, 3, H, W) each, under titles."""
+    gap, top = 6, 18
+    width = max(picture.shape[-1] for row in rows for picture in row)
+    heights = [max(picture.shape[-2] for picture in row) for row in rows]
+    sheet = Image.new("RGB", (len(titles) * (width + gap) - gap, top + sum(heights) + gap * (len(rows) - 1)), "white")
+    pen = ImageDraw.Draw(sheet)
+    for column, title in enumerate(titles):
+        pen.text((column * (width + gap), 2), title, fill="black")
+    down = top
+    for row, height in zip(rows, heights, strict=True):
+        for column, picture in enumerate(row):
+            sheet.paste(to_image(picture[0]), (column * (width + gap), down))
+        down += height + gap
+    return sheet
+
+
+def main() -> None:
+    sys.argv[1:] = ["fast=true" if argument == "--fast" else argument for argument in sys.argv[1:]]
+    run(evaluate, "evaluate")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""Curves as PNG files."""
+
+import io
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from fastnst.images import write_bytes
+
+
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Writes a figure as PNG, whole or not at all."""
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=110, bbox_inches="tight")
+    write_bytes(path, data.getvalue())
+
+
+def loss_curves(path: str | Path, history: list[dict[str, float]], passes: list[int]) -> None:
+    """Each term's share of the total over the iterations, logarithmic. history: terms of each iteration by name.
+
+    passes: iterations at which another pass began, marked by a line.
+    """
+    figure = Figure(figsize=(7, 4.2))
+    axes = figure.subplots()
+    for name in ("total", "content", "style", "tv"):
+        values = [terms[name] for terms in history]
+        if max(values) > 0:  # a term of weight 0 has no curve on a logarithmic scale
+            axes.plot(values, label=name, linewidth=2.2 if name == "total" else 1.3)
+    for start in passes:
+        axes.axvline(start, color="gray", linewidth=0.8, linestyle=":")
+    axes.set(yscale="log", xlabel="iteration", ylabel="weighted loss")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    save_figure(figure, path)
