@@ -29,6 +29,8 @@ def loss_curves(path: str | Path, history: list[dict[str, float]], passes: list[
     for start in passes:
         axes.axvline(start, color="gray", linewidth=0.8, linestyle=":")
     axes.set(yscale="log", xlabel="iteration", ylabel="weighted loss")
+    # From the photograph itself, content starts at nothing: its first values would squeeze all other curves together.
+    axes.set_ylim(bottom=max(axes.get_ylim()[0], 1e-3 * history[-1]["total"]))
     axes.grid(alpha=0.3)
     axes.legend()
     save_figure(figure, path)
