@@ -76,7 +76,8 @@ def fail(message: str) -> int:
 def quote(argument: str) -> str:
     """Quotes the value of an override that is a path, so that Hydra's grammar leaves its =, (, [ and spaces alone."""
     key, equals, value = argument.partition("=")
-    if key.lstrip("+") not in PATH_KEYS or not value or value[0] in "'\"" or value in ("null", "???"):
+    is_list = key == "ckpt" and value[:1] == "[" and value[-1:] == "]"
+    if key.lstrip("+") not in PATH_KEYS or not value or value[0] in "'\"" or value in ("null", "???") or is_list:
         return argument
     escaped = value.replace("\\'", "\\\\'").replace("'", "\\'")
     return f"{key}{equals}'{escaped}'"

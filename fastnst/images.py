@@ -54,8 +54,8 @@ def fit(image: Image.Image, long_side: int) -> Image.Image:
     return image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.LANCZOS)
 
 
-def to_tensor(image: Image.Image) -> Tensor:
-    """RGB picture to a float32 tensor (3, H, W) in 0-1."""
+def to_tensor(image: Image.Image | np.ndarray) -> Tensor:
+    """RGB picture, or its (H, W, 3) uint8 array, to a float32 tensor (3, H, W) in 0-1."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div(255)
 
 

@@ -1,47 +1,85 @@
 """Inference: a checkpoint restyles pictures, one forward pass each."""
 
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+import psutil
 import torch
 from PIL import Image, ImageOps
 
 from fastnst.checkpoint import load_net
 from fastnst.errors import UserError
 from fastnst.images import SUFFIXES, UNREADABLE, best_device, check_suffix, fit, save, to_image, to_rgb, to_tensor
+from fastnst.tiling import restyle_in_strips
+from fastnst.transform_net import TransformNet
 
 LEAST = 16  # px; the transform net's smallest side
+BYTES = 40  # of memory that one pass takes for each px and each channel of the net's width, with a margin
 
 
 class Stylizer:
-    """A trained style, called with a PIL image.
+    """A trained style, called with a PIL image; or several, mixed.
 
-    path: an exported .safetensors or a Lightning .ckpt. Raises UserError if it is neither.
-    `info` holds what the checkpoint says of itself: style, objective, steps, version.
+    paths: an exported .safetensors or a Lightning .ckpt, or several. weights: the share of each, scaled to a sum of 1; the
+    same for all if left out. Raises UserError if a file is neither, or for weights that do not fit.
+    `info` holds what the (first) checkpoint says of itself: style, objective, steps, version.
     """
 
-    def __init__(self, path: str | Path):
-        self.net, self.info = load_net(path)
+    def __init__(self, *paths: str | Path, weights: Sequence[float] | None = None):
+        weights = [1.0] * len(paths) if weights is None else list(weights)
+        if len(weights) != len(paths) or not all(w >= 0 and math.isfinite(w) for w in weights) or sum(weights) <= 0:
+            raise UserError(f"weights={weights}: give one number from 0 for each of the {len(paths)} checkpoints, not all 0")
+        self.weights = [weight / sum(weights) for weight in weights]
         self.device = best_device()
-        self.net.to(self.device, memory_format=torch.channels_last)
+        loaded = [load_net(path) for path in paths]
+        self.nets = [net.to(self.device, memory_format=torch.channels_last) for net, _ in loaded]
+        self.info = loaded[0][1]
 
     @torch.inference_mode()
-    def __call__(self, image: Image.Image, size: int | None = None) -> Image.Image:
+    def __call__(
+        self,
+        image: Image.Image,
+        size: int | None = None,
+        *,
+        strength: float = 1.0,
+        preserve_color: bool = False,
+        style_scale: float = 1.0,
+        tile: int | str | None = "auto",
+        progress: Callable[[float], object] = lambda share: None,
+    ) -> Image.Image:
         """Restyles any picture; the result is upright RGB, or RGBA where the picture has transparency.
 
         size: the long side in px is reduced to it if it is longer. ICC profile and EXIF (less the orientation, which is
-        carried out) are in the result's `info`. Raises ValueError for a picture with a side below 16 px.
+        carried out) are in the result's `info`.
+        strength: from 0, the photograph, to 1, the result. preserve_color: the photograph's chroma (Cb, Cr) with the
+        result's luminance (Y). style_scale: strokes so many times as large, by working at a size so many times smaller.
+        tile: rows of the picture computed at a time (`fastnst.tiling`: the same result in less memory); None: all at once;
+        `auto`: all at once if there is memory for it. progress: called with the share done of a picture in strips.
+        Raises ValueError for a picture with a side below 16 px, there or at the working size, UserError for other values.
         """
+        check_controls(strength, preserve_color, style_scale, tile)
         profile = image.info.get("icc_profile")
         image = ImageOps.exif_transpose(image)
         exif = image.getexif()
         image = image.convert("RGBA") if image.has_transparency_data else to_rgb(image)
         if size is not None and max(image.size) > size:
             image = fit(image, size)
-        if min(image.size) < LEAST:
-            raise ValueError(f"{image.width} x {image.height} px is too small; {LEAST} px is the least side")
         alpha = image.getchannel("A") if image.mode == "RGBA" else None
-        batch = to_tensor(to_rgb(image)).unsqueeze(0).to(self.device, memory_format=torch.channels_last)
-        result = to_image(self.net(batch)[0])
+        photograph = to_rgb(image)
+        working = photograph if style_scale == 1 else fit(photograph, max(1, round(max(image.size) / style_scale)))
+        if min(working.size) < LEAST:
+            raise ValueError(f"{working.width} x {working.height} px is too small; {LEAST} px is the least side")
+        result = self._mixed(np.asarray(working), tile, progress)
+        if result.size != image.size:
+            result = result.resize(image.size, Image.Resampling.LANCZOS)
+        if preserve_color:
+            luminance, _, _ = result.convert("YCbCr").split()
+            _, *chroma = photograph.convert("YCbCr").split()
+            result = Image.merge("YCbCr", (luminance, *chroma)).convert("RGB")
+        if strength < 1:
+            result = Image.blend(photograph, result, strength)
         if alpha is not None:
             result.putalpha(alpha)
         # A profile for CMYK or grayscale values says nothing of the RGB ones that come out.
@@ -50,6 +88,50 @@ class Stylizer:
         if len(exif):
             result.info["exif"] = exif.tobytes()
         return result
+
+    def _mixed(self, picture: np.ndarray, tile: int | str | None, progress: Callable[[float], object]) -> Image.Image:
+        """The nets' results for a picture, (H, W, 3) uint8, mixed by their weights."""
+        if len(self.nets) == 1:
+            return Image.fromarray(self._pass(self.nets[0], picture, tile, progress))
+        mixed = np.zeros(picture.shape, np.float32)
+        for i, (net, weight) in enumerate(zip(self.nets, self.weights, strict=True)):
+            mixed += weight * self._pass(net, picture, tile, lambda share, i=i: progress((i + share) / len(self.nets)))
+        return Image.fromarray(mixed.round().astype(np.uint8))
+
+    def _pass(self, net: TransformNet, picture: np.ndarray, tile: int | str | None, progress) -> np.ndarray:
+        if tile == "auto":
+            tile = rows_at_a_time(picture.shape, net.architecture["width"], free_memory(self.device))
+        if tile is not None:
+            return restyle_in_strips(net, picture, tile, progress)
+        batch = to_tensor(picture).unsqueeze(0).to(self.device, memory_format=torch.channels_last)
+        return np.asarray(to_image(net(batch)[0]))
+
+
+def check_controls(strength: object, preserve_color: object, style_scale: object, tile: object) -> None:
+    """Raises UserError for a value that `Stylizer` does not take."""
+    for name, value, least, most in (("strength", strength, 0, 1), ("style_scale", style_scale, 0.1, 10)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+            raise UserError(f"{name}={value}: give a number from {least} to {most}")
+    if not isinstance(preserve_color, bool):
+        raise UserError(f"preserve_color={preserve_color}: give true or false")
+    if tile not in ("auto", None) and (isinstance(tile, bool) or not isinstance(tile, int) or tile < LEAST):
+        raise UserError(f"tile={tile}: give auto, null or a number of rows from {LEAST}")
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on the device, or in the machine's memory for the CPU."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+
+
+def rows_at_a_time(shape: tuple[int, ...], width: int, free: int) -> int | None:
+    """None if a picture of `shape` (H, W, ...) takes at most half of the `free` bytes in one pass, or else rows that do.
+
+    width: of the net. In strips a few hundred MB are enough, and larger ones are hardly faster.
+    """
+    row = shape[1] * BYTES * width
+    if shape[0] * row <= free / 2:
+        return None
+    return max(LEAST, min(512, int(min(free / 8, 256e6) / row)))
 
 
 def find_pictures(img: str) -> tuple[Path, list[Path]]:
@@ -79,10 +161,11 @@ def _common_parent(paths: list[Path]) -> Path:
     return next(parent for parent in paths[0].parents if all(p.is_relative_to(parent) for p in paths))
 
 
-def stylize_file(stylizer: Stylizer, source: Path, target: Path, size: int | None = None) -> None:
+def stylize_file(stylizer: Stylizer, source: Path, target: Path, size: int | None = None, **controls: object) -> None:
     """Restyles one file into another, written whole or not at all; the suffix of `target` chooses the format.
 
-    Raises UserError, naming the file, if it is not a whole picture, is too small, or `target` cannot be written.
+    controls: as `Stylizer` takes them. Raises UserError, naming the file, if it is not a whole picture, is too small, or
+    `target` cannot be written.
     """
     check_suffix(target)
     if target.resolve() == source.resolve():
@@ -90,7 +173,7 @@ def stylize_file(stylizer: Stylizer, source: Path, target: Path, size: int | Non
     try:
         with Image.open(source) as image:
             image.load()
-            result = stylizer(image, size)
+            result = stylizer(image, size, **controls)
     except UNREADABLE as error:
         raise UserError(f"{source}: cannot be restyled ({error})") from None
     save(result, target, **{key: value for key, value in result.info.items() if key in ("icc_profile", "exif")})

@@ -48,9 +48,15 @@ class TransformNet(nn.Module):
             raise ValueError(f"a picture of {width} x {height} px is too small; 16 px is the least")
         # Two halvings want multiples of 4: what is missing is reflected, and cut off again.
         x = F.pad(photographs, (0, -width % 4, 0, -height % 4), mode="reflect")
-        x = self.layers(x * 2 - 1)[..., :height, :width]
-        # The paper's scaled tanh, 150 tanh(x) about mid-grey: 0 and 255 lie inside its range, not at its limits, where
-        # gradients vanish.
+        return self.output(self.layers(x * 2 - 1)[..., :height, :width])
+
+    @staticmethod
+    def output(x: Tensor) -> Tensor:
+        """What the last convolution gives, as a picture of the same shape, about 0-1.
+
+        The paper's scaled tanh, 150 tanh(x) about mid-grey: 0 and 255 lie inside its range, not at its limits, where
+        gradients vanish.
+        """
         return 0.5 + 150 / 255 * torch.tanh(x.to(torch.promote_types(x.dtype, torch.float32)))
 
 

@@ -11,6 +11,7 @@ from PIL import Image, ImageCms
 from safetensors.torch import load_file, save_file
 
 import fastnst
+from fastnst import inference, tiling
 from fastnst.checkpoint import FORMAT, export, load_net
 from fastnst.errors import UserError
 from fastnst.images import load_rgb, to_image, to_tensor
@@ -33,7 +34,7 @@ def stylizer(checkpoint):
 def test_a_call_is_one_pass_of_the_net(stylizer):
     result = stylizer(picture(0))
     with torch.no_grad():
-        expected = to_image(stylizer.net(to_tensor(picture(0)).unsqueeze(0))[0])
+        expected = to_image(stylizer.nets[0](to_tensor(picture(0)).unsqueeze(0))[0])
     assert (result.mode, result.size) == ("RGB", (64, 48))
     assert np.abs(np.asarray(result, int) - np.asarray(expected, int)).max() <= 1
 
@@ -58,6 +59,58 @@ def test_every_mode(stylizer):
     for image in (*(picture(0).convert(m) for m in ("L", "1", "P", "CMYK", "LA", "RGBA", "YCbCr", "HSV")), sixteen):
         assert stylizer(image).size == stylizer(image, size=64).size == (64, 48)
         assert stylizer(image, size=32).size == (32, 24)
+
+
+def test_strength_goes_from_photograph_to_result(stylizer):
+    photograph = picture(0)
+    result = np.asarray(stylizer(photograph), int)
+    assert np.array_equal(stylizer(photograph, strength=0.0), photograph)
+    half = np.asarray(stylizer(photograph, strength=0.5), int)
+    assert np.abs(half - (result + np.asarray(photograph, int)) / 2).max() <= 1
+
+
+def test_preserve_color_keeps_chroma(stylizer):
+    photograph = Image.fromarray(np.asarray(picture(0)) // 2 + 64)  # far from where mixing would clip
+    kept, result = stylizer(photograph, preserve_color=True), stylizer(photograph)
+    ours, theirs, styled = (np.asarray(p.convert("YCbCr"), int) for p in (kept, photograph, result))
+    unclipped = ((np.asarray(kept) > 0) & (np.asarray(kept) < 255)).all(2)
+    assert unclipped.mean() > 0.5
+    assert np.abs(ours - theirs)[unclipped][:, 1:].max() <= 3
+    assert np.abs(ours - styled)[unclipped][:, 0].max() <= 3
+
+
+def test_style_scale_works_at_another_size(stylizer):
+    photograph = picture(0, 64, 48)
+    small = stylizer(photograph.resize((32, 24), Image.Resampling.LANCZOS))
+    expected = small.resize((64, 48), Image.Resampling.LANCZOS)
+    assert np.array_equal(stylizer(photograph, style_scale=2), expected)
+    assert stylizer(photograph, style_scale=0.5).size == (64, 48)
+
+
+def test_strips_and_auto(stylizer, monkeypatch):
+    photograph = picture(0, 120, 90)
+    whole = np.asarray(stylizer(photograph, tile=None), int)
+    assert np.abs(np.asarray(stylizer(photograph, tile=16), int) - whole).max() <= 1
+    asked = []
+    monkeypatch.setattr(inference, "restyle_in_strips", lambda *a: asked.append(a[2]) or tiling.restyle_in_strips(*a))
+    stylizer(photograph)
+    assert asked == []
+    monkeypatch.setattr(inference, "free_memory", lambda device: 10**6)
+    assert np.abs(np.asarray(stylizer(photograph), int) - whole).max() <= 1 and asked == [16]
+
+
+def test_several_checkpoints_are_mixed(command, checkpoint, tmp_path):
+    torch.manual_seed(5)
+    export(tmp_path / "other.safetensors", TransformNet(width=5), {"style": {"name": "other"}})
+    photograph = picture(0)
+    photograph.save(tmp_path / "photo.png")
+    a, b = (np.asarray(fastnst.load(tmp_path / f"{n}.safetensors")(photograph), int) for n in ("style", "other"))
+    mixed = fastnst.load(checkpoint, tmp_path / "other.safetensors", weights=[3, 1])(photograph)
+    assert np.abs(np.asarray(mixed, int) - (0.75 * a + 0.25 * b)).max() <= 1
+    arguments = ("ckpt=[style.safetensors,other.safetensors]", "weights=[0.75,0.25]", "img=photo.png")
+    assert command(main, *arguments)[0] == 0
+    with Image.open(tmp_path / "outputs/photo_style+other.png") as image:
+        assert np.array_equal(image, mixed)
 
 
 def test_orientation_profile_and_exif_survive(command, checkpoint, tmp_path):
@@ -104,6 +157,13 @@ def test_one_bad_file_among_many_is_reported_and_skipped(command, checkpoint, ph
         (["ckpt=style.safetensors", "img=*.tiff"], "nothing matches"),
         (["ckpt=style.safetensors", "img=empty"], "no pictures"),
         (["ckpt=missing.safetensors", "img=a.png"], "no such checkpoint"),
+        (["ckpt=[style.safetensors,missing.safetensors]", "img=a.png"], "no such checkpoint"),
+        (["ckpt=[style.safetensors,style.safetensors]", "weights=[1]", "img=a.png"], "one number from 0 for each"),
+        (["ckpt=style.safetensors", "weights=[0]", "img=a.png"], "not all 0"),
+        (["ckpt=style.safetensors", "img=a.png", "strength=2"], "strength=2: give a number from 0 to 1"),
+        (["ckpt=style.safetensors", "img=a.png", "style_scale=0"], "style_scale=0: give a number from 0.1 to 10"),
+        (["ckpt=style.safetensors", "img=a.png", "preserve_color=2"], "give true or false"),
+        (["ckpt=style.safetensors", "img=a.png", "tile=3"], "tile=3: give auto, null or"),
         (["ckpt=a.png", "img=a.png"], "not a fastnst checkpoint"),
         (["ckpt=other.safetensors", "img=a.png"], "not a fastnst checkpoint"),
         (["ckpt=truncated.safetensors", "img=a.png"], "not a fastnst checkpoint, or a damaged one"),
