@@ -116,7 +116,7 @@ class Objective(nn.Module):
         content_layer: str = "relu3_3",
         style_layers: Mapping[str, float] | None = None,
         content_weight: float = 1.0,
-        style_weight: float = 10.0,
+        style_weight: float = 5.0,
         tv_weight: float = 0.1,
     ):
         super().__init__()

@@ -36,7 +36,7 @@ def test_train_export_infer(command, small_training, tmp_path):
         metadata = file.metadata()
     info = json.loads(metadata["info"])
     assert json.loads(metadata["architecture"]) == {"norm": "instance", "width": 4, "upsample": "nearest"}
-    assert info["style"]["name"] == "small" and info["steps"] == 6 and info["objective"]["style_weight"] == 10.0
+    assert info["style"]["name"] == "small" and info["steps"] == 6 and info["objective"]["style_weight"] == 5.0
     assert info["validation"]["val/total"] > 0
 
     state = torch.load(run / "last.ckpt", weights_only=True)
