@@ -1,5 +1,6 @@
 """From a command line to a composed config, and from a user's mistake to one line on stderr and exit status 2."""
 
+import argparse
 import functools
 import os
 import re
@@ -39,23 +40,84 @@ def run(task: Callable[[DictConfig], object], config_name: str) -> None:
     OmegaConf.register_new_resolver("artwork", lambda name: str(PACKAGE / "assets" / "artworks" / name), replace=True)
     sys.argv[1:] = [quote(argument) for argument in sys.argv[1:]]
 
+    composed = False
+
     @functools.wraps(task)
     def guarded(cfg: DictConfig) -> None:
+        nonlocal composed
+        composed = True
         with one_line_errors():
             task(cfg)
 
-    with one_line_errors():
-        hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(guarded)()
+    def refuse(self: argparse.ArgumentParser, message: str) -> None:
+        raise UserError(f"{message}; see --help")
+
+    argparse.ArgumentParser.error = refuse  # Hydra's parser would print its usage, many lines of it
+    try:
+        with one_line_errors():
+            hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(guarded)()
+    except (ValueError, TypeError) as error:
+        if composed:
+            raise
+        sys.exit(fail(f"the options cannot be put together: {_line(error)}"))  # such as data=null
 
 
 def check_whole(cfg: DictConfig, least: Mapping[str, int], optional: Collection[str] = ()) -> None:
     """Raises UserError unless each key of `least` holds a whole number from that on, or null where it is `optional`."""
     for key, smallest in least.items():
         value = OmegaConf.select(cfg, key)
-        if value is None and key in optional:
-            continue
-        if not isinstance(value, int) or isinstance(value, bool) or value < smallest:
+        if not (value is None and key in optional) and not _is_whole(value, smallest):
             raise UserError(f"{key}={value}: give a whole number from {smallest}")
+
+
+def whole_numbers(cfg: DictConfig, key: str, least: int) -> list[int]:
+    """The list that `key` holds. Raises UserError unless it is one of whole numbers from `least`, and not empty."""
+    values = OmegaConf.select(cfg, key)
+    if not OmegaConf.is_list(values) or not len(values) or not all(_is_whole(value, least) for value in values):
+        raise UserError(f"{key}={values}: give whole numbers from {least} in brackets, such as {key}=[256,512]")
+    return list(values)
+
+
+def _is_whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def check_numbers(cfg: DictConfig, ranges: Mapping[str, tuple[float, float]]) -> None:
+    """Raises UserError unless each key of `ranges` holds a number in its range, both ends included."""
+    for key, (least, most) in ranges.items():
+        value = OmegaConf.select(cfg, key)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+            raise UserError(f"{key}={value}: give a number from {least:g} to {most:g}")
+
+
+def check_flags(cfg: DictConfig, *keys: str) -> None:
+    """Raises UserError unless each key holds true or false."""
+    for key in keys:
+        if not isinstance(OmegaConf.select(cfg, key), bool):
+            raise UserError(f"{key}={OmegaConf.select(cfg, key)}: give true or false")
+
+
+def path_of(cfg: DictConfig, key: str) -> Path:
+    """The path that `key` holds, a leading ~ expanded. Raises UserError if it holds none."""
+    return as_path(OmegaConf.select(cfg, key, throw_on_missing=True), key)
+
+
+def as_path(value: object, key: str) -> Path:
+    """`value` as a path, a leading ~ expanded; `key` is named in the UserError if it is none."""
+    if not isinstance(value, str) or not value.strip():
+        raise UserError(f"{key}={value}: give a path")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{key}={value}: {error}") from None
+
+
+def style_name(cfg: DictConfig) -> str:
+    """The style's name, which files are called after. Raises UserError if none can be."""
+    name = cfg.style.name
+    if not isinstance(name, str) or not name.strip() or set(name) & set("/\\\0"):
+        raise UserError(f"style.name={name}: give a name for files, without slashes")
+    return name
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Judges a checkpoint by the slow method: read `evaluate` from top to bottom."""
 
+import itertools
 import json
 import statistics
 import sys
@@ -14,19 +15,25 @@ from omegaconf import DictConfig
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
+from fastnst import recipes
 from fastnst.checkpoint import load_net
-from fastnst.cli import check_whole, run
+from fastnst.cli import check_flags, check_whole, path_of, run, style_name, whole_numbers
 from fastnst.data import find_photographs, is_readable, sample_photographs
 from fastnst.errors import UserError
 from fastnst.evaluation import ARTEFACTS, PAINTING_SIZE, relative_content, relative_style, worth
-from fastnst.images import best_device, fit, load_rgb, save, to_image, to_tensor, write_bytes
+from fastnst.images import best_device, check_writable, fit, load_rgb, save, to_image, to_tensor, write_bytes
 from fastnst.loss_network import LossNetwork
 from fastnst.losses import Objective
 from fastnst.optimization import optimize
 from fastnst.plots import save_figure
 
 TERMS = ("total", "content", "style", "tv")
-FAST = {"count": 1, "size": 64, "iterations": [2, 4], "speed_sizes": [64]}
+FAST = {"count": 1, "size": 128, "iterations": [2, 4], "speed_sizes": [64]}
+LEAST = 64  # px; below it the artefact figures say nothing
+OBJECTIVES = {
+    f"{kind.__module__}.{kind.__qualname__}": kind
+    for kind in (Objective, recipes.Isotropic, recipes.Gatys, recipes.PyTorch, recipes.TensorFlow, recipes.D2L)
+}
 
 
 def evaluate(cfg: DictConfig) -> dict:
@@ -34,23 +41,26 @@ def evaluate(cfg: DictConfig) -> dict:
 
     Raises UserError for anything in `cfg` that cannot be used.
     """
-    check_whole(cfg, {"size": 32, "data.count": 1})
+    check_whole(cfg, {"size": LEAST, "data.count": 1})
+    check_flags(cfg, "fast")
     size, count = (FAST["size"], FAST["count"]) if cfg.fast else (cfg.size, cfg.data.count)
-    marks, speed_sizes = (FAST[k] if cfg.fast else list(cfg[k]) for k in ("iterations", "speed_sizes"))
-    if not marks or not all(isinstance(m, int) and m > 0 for m in marks):
-        raise UserError(f"iterations={marks}: give whole numbers from 1, such as [25,50,100,200,500]")
-    if not all(isinstance(s, int) and s >= 32 for s in speed_sizes):
-        raise UserError(f"speed_sizes={speed_sizes}: give long sides in px, from 32")
-    net, info = load_net(cfg.ckpt)
-    paths = sample_photographs()[1] if cfg.data.root is None else find_photographs(cfg.data.root)
-    paths = [path for path in paths if is_readable(path)][:count]
+    marks = FAST["iterations"] if cfg.fast else whole_numbers(cfg, "iterations", 1)
+    speed_sizes = FAST["speed_sizes"] if cfg.fast else whole_numbers(cfg, "speed_sizes", LEAST)
+    out, painting_file = path_of(cfg, "out"), path_of(cfg, "style.image")
+    out = out / "fast" if cfg.fast else out
+    net, info = load_net(path_of(cfg, "ckpt"))
+    paths = sample_photographs()[1] if cfg.data.root is None else find_photographs(path_of(cfg, "data.root"))
+    paths = list(itertools.islice(filter(is_readable, paths), count))
     if not paths:
         raise UserError(f"{cfg.data.root}: none of the files can be read as a photograph")
     device = best_device()
     net = net.to(device, memory_format=torch.channels_last)
-    network, objective = trained_objective(info, cfg.style.image, device)
-    painting = read(cfg.style.image, device, short_side=PAINTING_SIZE)
+    objective = trained_objective(info, style_name(cfg), painting_file, device)
+    # The relative measures are Oxford's VGG16's, whatever the checkpoint was trained on.
+    network = LossNetwork().to(device, memory_format=torch.channels_last)
+    painting = read(painting_file, device, short_side=PAINTING_SIZE)
     optimizer, schedule = instantiate(cfg.optimizer.optimizer), instantiate(cfg.optimizer.schedule)
+    check_writable(out)
 
     def descend(photograph: Tensor, steps: int):
         return optimize(objective, photograph, photograph, optimizer, schedule, steps)
@@ -58,6 +68,8 @@ def evaluate(cfg: DictConfig) -> dict:
     results, rows = [], []
     for path in paths:
         photograph = read(path, device, size)
+        if min(photograph.shape[-2:]) < LEAST:
+            raise UserError(f"{path}: {LEAST} px is the least side; at size={size} it has {min(photograph.shape[-2:])}")
         with torch.no_grad():
             restyled = net(photograph).clamp(0, 1)
             target = objective.target(photograph)
@@ -85,22 +97,22 @@ def evaluate(cfg: DictConfig) -> dict:
             }
         )
         rows.append(pictures)
-        print(f"{path.name}: worth {value if value is not None else f'over {max(marks)}'} iterations", flush=True)
+        print(f"{path.name}: worth {_count(value, marks)} iterations", flush=True)
 
-    beyond = max(marks) + 1  # stands for "more than were run", so that a median can be taken
+    most = max(marks)
+    median = statistics.median_low(most + 1 if r["worth"] is None else r["worth"] for r in results)
     summary = {
         "checkpoint": str(cfg.ckpt),
-        "painting": str(cfg.style.image),
+        "style": cfg.style.name,
         "steps": info.get("steps"),
         "size": size,
-        "worth_median": statistics.median(beyond if r["worth"] is None else r["worth"] for r in results),
+        "worth_median": None if median > most else median,  # None: more than were run
         "relative_content": statistics.mean(r["relative_content"] for r in results),
         "relative_style": statistics.mean(r["relative_style"] for r in results),
         "artefacts": {name: artefact(name, results) for name in ARTEFACTS},
         "speed": [speed(net, descend, read(paths[0], device, side), side, max(marks)) for side in speed_sizes],
         "photographs": results,
     }
-    out = Path(str(cfg.out)).expanduser()
     table = markdown(summary, marks)
     write_bytes(out / "table.md", table.encode())
     write_bytes(out / "results.json", json.dumps(summary, indent=1).encode())
@@ -117,16 +129,25 @@ def read(path: Path, device: torch.device, long_side: int | None = None, short_s
     return to_tensor(fit(image, long_side) if long_side else image).unsqueeze(0).to(device)
 
 
-def trained_objective(info: dict, painting: str, device: torch.device) -> tuple[LossNetwork, Objective]:
-    """The objective that a checkpoint says it was trained on, for a painting. Raises UserError if it does not say."""
+def trained_objective(info: dict, style: str, painting: Path, device: torch.device) -> Objective:
+    """The objective that a checkpoint says it was trained on, for a painting.
+
+    Raises UserError if it does not say, or was trained on another style.
+    """
     try:
-        arguments = {k: v for k, v in info["objective"].items() if k not in ("_target_", "loss_network")}
-        weights, size = info["objective"]["loss_network"], info["style"]["size"]
-        network = LossNetwork(weights, layers=[arguments["content_layer"], *arguments["style_layers"]])
-        network = network.to(device, memory_format=torch.channels_last)
-        return network, Objective(network, read(painting, device, short_side=size), **arguments).to(device)
+        arguments, name, size = dict(info["objective"]), info["style"]["name"], info["style"]["size"]
+        kind = OBJECTIVES[arguments.pop("_target_")]
+        layers = [arguments["content_layer"], *arguments["style_layers"]]
+        network = arguments.pop("loss_network")
+        weights, network = network["weights"], network["network"]
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"the checkpoint does not say what objective it was trained on ({error})") from None
+        raise UserError(f"the checkpoint does not say what objective it was trained on ({error!r})") from None
+    if style != name:
+        raise UserError(
+            f"the checkpoint's style is {name}, not {style}; give style={name}, or style.name={name} and its image"
+        )
+    network = LossNetwork(weights, network, layers).to(device, memory_format=torch.channels_last)
+    return kind(network, read(painting, device, short_side=size), **arguments).to(device)
 
 
 def numbers(terms: dict[str, Tensor]) -> dict[str, float]:
@@ -165,7 +186,7 @@ def speed(net: nn.Module, descend: Callable, photograph: Tensor, side: int, step
     restyle()
     with PeakMemory(photograph.device) as pass_memory:
         one_pass = statistics.median(seconds(restyle) for _ in range(3))
-    iterates = descend(photograph, steps)
+    iterates = descend(photograph, max(steps, 4))
     next(iterates)
     with PeakMemory(photograph.device) as optimization_memory:
         iteration = statistics.median(seconds(lambda: next(iterates)) for _ in range(3))
@@ -225,8 +246,7 @@ def markdown(summary: dict, marks: list[int]) -> str:
                 name if not name.isdigit() else f"{name} iterations",
             ]
             cells += [f"{terms[term]:.4g}" for term in TERMS]
-            beyond = max(marks) + 1 if result["worth"] is None else result["worth"]
-            cells.append(_count(beyond, marks) if name == "network" else "")
+            cells.append(_count(result["worth"], marks) if name == "network" else "")
             lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "| artefact | photographs | network | threshold above | kept |", "| --- | --- | --- | --- | --- |"]
     for name, a in summary["artefacts"].items():
@@ -234,7 +254,7 @@ def markdown(summary: dict, marks: list[int]) -> str:
         lines.append(f"| {name} | {a['photographs']:.3g} | {a['network']:.3g} | {a['threshold']:g} | {kept} |")
     lines += [
         "",
-        f"| size (px) | one pass (s) | {max(marks)} iterations (s) | times faster | pass (MB) | iterations (MB) |",
+        f"| size (px) | one pass (s) | {max(marks)} iterations (s) | times faster | process, pass (MB) | iterations (MB) |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for s in summary["speed"]:
@@ -246,8 +266,8 @@ def markdown(summary: dict, marks: list[int]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _count(value: float, marks: list[int]) -> str:
-    return f"over {max(marks)}" if value > max(marks) else f"{value:g}"
+def _count(worth: int | None, marks: list[int]) -> str:
+    return f"over {max(marks)}" if worth is None else str(worth)
 
 
 def draw_curves(path: Path, results: list[dict]) -> None:

@@ -94,8 +94,23 @@ def check_suffix(path: str | Path) -> None:
 
 
 def is_folder(out: Path) -> bool:
-    """Whether results are meant to go into the folder `out`, there already or not, rather than into a file of that name."""
-    return out.is_dir() or out.suffix.lower() not in SUFFIXES
+    """Whether results are meant to go into the folder `out`, there already or not, rather than into a file of that name.
+
+    Raises UserError for the name of a picture of a kind that is not written.
+    """
+    if out.suffix.lower() in Image.registered_extensions() and not out.is_dir():
+        check_suffix(out)
+        return False
+    return True
+
+
+def check_writable(folder: Path, key: str = "out") -> None:
+    """Makes the folder if need be. Raises UserError, naming the key, if no file can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(f"{key}={folder}: cannot be written to ({error.strerror})") from None
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:

@@ -1,13 +1,13 @@
 """Restyles a picture, a folder or a glob with a checkpoint."""
 
-from pathlib import Path
+import sys
 
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from fastnst.cli import check_whole, fail, run
+from fastnst.cli import as_path, check_whole, path_of, run
 from fastnst.errors import UserError
-from fastnst.images import is_folder
+from fastnst.images import SUFFIXES, is_folder
 from fastnst.inference import LEAST, Stylizer, check_controls, find_pictures, stylize_file
 
 
@@ -19,9 +19,9 @@ def infer(cfg: DictConfig) -> None:
     check_whole(cfg, {"size": LEAST}, optional=["size"])
     controls = {key: cfg[key] for key in ("strength", "preserve_color", "style_scale", "tile")}
     check_controls(**controls)
-    checkpoints = [Path(str(path)) for path in (cfg.ckpt if OmegaConf.is_list(cfg.ckpt) else [cfg.ckpt])]
-    root, pictures = find_pictures(str(cfg.img))
-    out = Path(cfg.out).expanduser()
+    checkpoints = [as_path(path, "ckpt") for path in (cfg.ckpt if OmegaConf.is_list(cfg.ckpt) else [cfg.ckpt])]
+    root, pictures = find_pictures(str(path_of(cfg, "img")))
+    out = path_of(cfg, "out")
     into_folder = is_folder(out)
     if len(pictures) > 1 and not into_folder:
         raise UserError(f"out={out}: {len(pictures)} pictures need a folder to go to, not a file")
@@ -30,7 +30,10 @@ def infer(cfg: DictConfig) -> None:
     failed = 0
     name = "+".join(path.stem for path in checkpoints)
     for picture in tqdm(pictures, unit="picture", disable=len(pictures) == 1):
-        target = out / picture.relative_to(root).with_stem(f"{picture.stem}_{name}") if into_folder else out
+        target = out
+        if into_folder:
+            suffix = picture.suffix if picture.suffix.lower() in SUFFIXES else ".png"
+            target = out / picture.relative_to(root).with_name(f"{picture.stem}_{name}{suffix}")
         try:
             with tqdm(total=100, unit="%", leave=False, desc=picture.name, delay=2) as bar:  # shows itself for large ones
 
@@ -39,7 +42,8 @@ def infer(cfg: DictConfig) -> None:
 
                 stylize_file(stylizer, picture, target, cfg.size, **controls, progress=show)
         except UserError as error:
-            failed = fail(str(error))
+            tqdm.write(f"fastnst: {error}", file=sys.stderr)  # above the progress bar
+            failed = 2
         else:
             tqdm.write(str(target))
     if failed:

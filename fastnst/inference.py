@@ -139,7 +139,7 @@ def find_pictures(img: str) -> tuple[Path, list[Path]]:
 
     Raises UserError if there are none.
     """
-    path = Path(img).expanduser()
+    path = Path(img)
     if path.is_file():
         return path.parent, [path]
     if path.is_dir():
@@ -149,7 +149,10 @@ def find_pictures(img: str) -> tuple[Path, list[Path]]:
         return path, found
     if any(character in img for character in "*?["):
         root = Path(path.anchor) if path.is_absolute() else Path()
-        found = sorted(p for p in root.glob(str(path.relative_to(path.anchor))) if p.is_file())
+        try:
+            found = sorted(p for p in root.glob(str(path.relative_to(path.anchor))) if p.is_file())
+        except ValueError as error:
+            raise UserError(f"img={img}: {error}") from None
         if found:
             parents = {p.parent for p in found}
             return (parents.pop() if len(parents) == 1 else _common_parent(found)), found

@@ -146,9 +146,13 @@ class LossNetwork(nn.Module):
     def forward(self, images: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
         """Features of `layers`, computed no further than the deepest of them.
 
-        images: (N, 3, H, W), RGB in 0-1, H and W at least 16.
+        images: (N, 3, H, W), RGB in 0-1. Raises UserError for H or W below 16.
         Returns {layer: (N, C, H / 2^k, W / 2^k)} with k = 0 for block 1, 1 for block 2, and so on.
         """
+        if min(images.shape[-2:]) < 16:
+            raise UserError(
+                f"{images.shape[-1]} x {images.shape[-2]} px is too small for the loss network; 16 px is the least"
+            )
         for layer in layers:
             if layer.replace("relu", "conv") not in self.convolutions:
                 raise UserError(f"{layer!r} is not among the layers up to {self.convolutions[-1]} of this {self.network}")
@@ -189,7 +193,7 @@ def _download(source: str, network: str) -> dict[str, Tensor]:
         return weights.get_state_dict(progress=True)
     except OSError as error:  # urllib's errors are OSErrors
         shipped = (
-            "loss_network.weights=oxford" if network == "vgg16" else "loss_network=vgg16, its layers of the same names,"
+            "loss_network.weights=oxford" if network == "vgg16" else "loss_network=vgg16, with layers of the same names,"
         )
         raise UserError(
             f"loss_network.weights={source}: {weights.url} cannot be downloaded ({error}); "

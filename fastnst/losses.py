@@ -3,6 +3,7 @@
 Pictures are RGB in 0-1. Each loss is a mean over the batch.
 """
 
+import math
 from collections.abc import Collection, Mapping
 
 import torch
@@ -92,7 +93,7 @@ class Objective(nn.Module):
 
     - content: ||phi(y) - phi(x)||^2 / (C H W) over V, the variance of phi over the positions of `reference_picture`. As V
       belongs to the network alone, this is the paper's content loss times a constant: the picture of a photograph's mean
-      colour scores about 1 for a photograph of usual contrast, less for an empty sky, as in the paper.
+      colour scores about 1 to 2 for a photograph of usual contrast, less for an empty sky, as in the paper.
     - style: sum over layers of w_l ||G_l(y) - G_l(s)||_F^2 / ||G_l(s)||_F^2, over sum w_l. A picture without features
       scores 1, one with the painting's statistics 0, whatever the painting and its contrast; each layer counts as its
       weight says, and not by the size of its features.
@@ -127,6 +128,9 @@ class Objective(nn.Module):
         self.loss_network = loss_network
         self.content_layer = content_layer
         self.style_layers = self.layer_weights({k: v for k, v in style_layers.items() if v > 0})
+        for name, weight in (("content", content_weight), ("style", style_weight), ("tv", tv_weight)):
+            if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
+                raise UserError(f"loss.{name}_weight={weight}: give a number from 0")
         self.weights = {"content": content_weight, "style": style_weight, "tv": tv_weight}
         with torch.no_grad():
             for layer, features in self.features(style_image, self.style_layers).items():

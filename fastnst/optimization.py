@@ -10,6 +10,8 @@ from torch import Tensor
 from fastnst.errors import UserError
 from fastnst.losses import Objective
 
+STEP = (1e-5, 0.03)  # the least and the most that an L-BFGS iteration moves pixels by on average, in 0-1
+
 
 class Iterate(NamedTuple):
     """The picture after `step` iterations, (1, 3, H, W) in 0-1, and its terms of the objective (scalar tensors)."""
@@ -40,15 +42,25 @@ def optimize(
     """Minimizes `objective` over the pixels of `start`, giving every iterate from 0 (`start` itself) to `steps`.
 
     photograph, start: (1, 3, H, W) in 0-1. optimizer: makes one from parameters. schedule: makes a learning-rate scheduler
-    from the optimizer and the number of steps.
+    from the optimizer and the number of steps. Raises UserError for settings that the optimizer does not take, and if the
+    loss is not finite.
 
-    As the paper's baseline, an iteration ends with clipping the pixels to their range: projected L-BFGS. Raises UserError
-    if the loss is not finite.
+    As the paper's baseline, an iteration ends with clipping the pixels to their range: projected L-BFGS. Beyond the paper,
+    the length of L-BFGS's steps is bounded (STEP): on raw losses of 1e13 its first full steps go far astray otherwise, all
+    pixels black or white, or else its first are so small that it learns from rounding errors and never moves.
     """
     target, unit = objective.target(photograph), objective.pixel_unit
     pixels = (start / unit).contiguous().requires_grad_()  # L-BFGS views it as one vector
-    stepper = optimizer([pixels])
-    scheduler = schedule(stepper, steps)
+    try:
+        stepper = optimizer([pixels])
+        scheduler = schedule(stepper, steps)
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise UserError(f"optimizer: {error}") from None
+    return _descend(objective, target, pixels, stepper, scheduler, steps)
+
+
+def _descend(objective: Objective, target: Tensor, pixels: Tensor, stepper, scheduler, steps: int) -> Iterator[Iterate]:
+    unit = objective.pixel_unit
     for step in range(steps + 1):
         evaluations = []
 
@@ -59,19 +71,33 @@ def optimize(
             evaluations.append({name: value.detach() for name, value in terms.items()})  # noqa: B023
             return terms["total"]
 
-        picture = pixels.detach() * unit
+        before = pixels.detach().clone()
         if step < steps:
             stepper.step(evaluate)
             scheduler.step()
             with torch.no_grad():
+                if isinstance(stepper, torch.optim.LBFGS):
+                    _bound_step(stepper.state[pixels], pixels, before, unit)
                 pixels.clamp_(0, 1 / unit)
         else:
             evaluate()
         # An optimizer that searches along a line evaluates more than once: the first time at the iterate itself.
         terms = evaluations[0]
         if not (terms["total"].isfinite() and pixels.isfinite().all()):
-            raise UserError(f"the loss is not finite at step {step}; give a lower optimizer.lr, or optimizer=adam")
-        yield Iterate(step, picture, terms)
+            values = ", ".join(f"{name} {value.item():.3g}" for name, value in terms.items())
+            raise UserError(f"the loss is not finite at step {step} ({values}); give a lower optimizer.lr or other weights")
+        yield Iterate(step, before * unit, terms)
+
+
+def _bound_step(memory: dict, pixels: Tensor, before: Tensor, unit: float) -> None:
+    """Replaces the step that L-BFGS has just taken by one of bounded length, in its memory too: it learns from its steps."""
+    if "d" not in memory:
+        return
+    direction = memory["d"].view_as(pixels)
+    length = direction.abs().mean().item() * abs(memory["t"]) * unit
+    if length > 0 and not STEP[0] <= length <= STEP[1]:
+        memory["t"] *= min(max(length, STEP[0]), STEP[1]) / length
+        pixels.copy_(before + memory["t"] * direction)
 
 
 def resized(picture: Tensor, height: int, width: int) -> Tensor:

@@ -16,21 +16,23 @@ def save_figure(figure: Figure, path: str | Path) -> None:
 
 
 def loss_curves(path: str | Path, history: list[dict[str, float]], passes: list[int]) -> None:
-    """Each term's share of the total over the iterations, logarithmic. history: terms of each iteration by name.
+    """Each weighted term and their total over the iterations, logarithmic. history: those of each iteration by name.
 
     passes: iterations at which another pass began, marked by a line.
     """
     figure = Figure(figsize=(7, 4.2))
-    axes = figure.subplots()
+    axes, shown = figure.subplots(), []
     for name in ("total", "content", "style", "tv"):
         values = [terms[name] for terms in history]
         if max(values) > 0:  # a term of weight 0 has no curve on a logarithmic scale
+            shown.append(values[-1])
             axes.plot(values, label=name, linewidth=2.2 if name == "total" else 1.3)
     for start in passes:
         axes.axvline(start, color="gray", linewidth=0.8, linestyle=":")
     axes.set(yscale="log", xlabel="iteration", ylabel="weighted loss")
     # From the photograph itself, content starts at nothing: its first values would squeeze all other curves together.
-    axes.set_ylim(bottom=max(axes.get_ylim()[0], 1e-3 * history[-1]["total"]))
+    if shown:
+        axes.set_ylim(bottom=max(axes.get_ylim()[0], 0.1 * min(shown)))
+        axes.legend()
     axes.grid(alpha=0.3)
-    axes.legend()
     save_figure(figure, path)

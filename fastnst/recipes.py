@@ -38,8 +38,9 @@ class Published(Objective):
     """A recipe as it was published, with raw losses and weights found by trial.
 
     pixel_range: the range of pixels its loss network was trained on, in which its weights make sense: 255 for Oxford's
-    networks, 1 / 0.226 for torchvision's, trained on pixels in units of ImageNet's standard deviation. VGG's features are
-    proportional to their input's scale, so on weights of the other kind they are multiplied by the ratio of the ranges.
+    networks, 1 / 0.226 for torchvision's, trained on pixels in units of ImageNet's standard deviation. Features are about
+    as much larger as the pixels were in training (layers start from the same distribution whatever the range), so on
+    weights of the other kind they are multiplied by the ratio of the ranges: the balance of the terms is roughly kept.
     """
 
     pixel_range: float
@@ -70,10 +71,11 @@ class Gatys(Published):
     content = 1/2 sum (phi(y) - phi(x))^2; G = phi phi^T; style of a layer E = 1 / (4 C^2 M^2) sum (G(y) - G(s))^2.
 
     The paper resizes the painting so that M is the same for both; here each Gram matrix is divided by its own M. Its layers
-    are called conv4_2 and so on, but in its Caffe network ReLUs work in place: what it reads has been rectified.
+    are called conv4_2 and so on, but in its Caffe network ReLUs work in place: what it reads has been rectified. The paper
+    found averages in the place of VGG's maximum poolings a little more pleasing; here the network stays as it is.
     """
 
-    pixel_range, pixel_unit = 255.0, 1 / 255
+    pixel_range = 255.0
 
     def content(self, features: Tensor, target: Tensor) -> Tensor:
         return (features - target).square().sum() / 2

@@ -13,12 +13,12 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from fastnst import __version__
 from fastnst.checkpoint import export, load_net, read_training
-from fastnst.cli import check_whole, run
+from fastnst.cli import check_whole, path_of, run, style_name
 from fastnst.errors import UserError
 from fastnst.images import load_rgb, to_tensor, write_bytes
 from fastnst.training import Panels, StyleTransfer, Throughput
 
-LEAST = {"trainer.max_steps": 1, "checkpoint_every": 1, "style.size": 16, "data.size": 16, "data.batch_size": 1}
+LEAST = {"trainer.max_steps": 1, "checkpoint_every": 1, "style.size": 16, "data.size": 16, "data.batch_size": 1, "seed": 0}
 
 
 def train(cfg: DictConfig) -> dict[str, float]:
@@ -28,14 +28,15 @@ def train(cfg: DictConfig) -> dict[str, float]:
     """
     check_whole(cfg, LEAST)
     resume = find_checkpoint(cfg)
-    run_dir = resume.parent if resume else Path(cfg.run_dir)
+    run_dir = resume.parent if resume else path_of(cfg, "run_dir")
+    out, painting = path_of(cfg, "out"), path_of(cfg, "style.image")
     pl.seed_everything(cfg.seed, verbose=False)
 
     data = instantiate(cfg.data)
-    style_image = to_tensor(load_rgb(cfg.style.image, cfg.style.size)).unsqueeze(0)
+    style_image = to_tensor(load_rgb(painting, cfg.style.size)).unsqueeze(0)
     net = instantiate(cfg.model)
     if cfg.init is not None:
-        start, _ = load_net(cfg.init)
+        start, _ = load_net(path_of(cfg, "init"))
         if start.architecture != net.architecture:
             raise UserError(f"init={cfg.init}: its net is {start.architecture}, not {net.architecture}; give the same model")
         net.load_state_dict(start.state_dict())
@@ -45,8 +46,9 @@ def train(cfg: DictConfig) -> dict[str, float]:
     objective = instantiate(cfg.loss, loss_network=instantiate(cfg.loss_network, layers=layers), style_image=style_image)
     info = {
         "version": __version__,
-        "style": {"name": cfg.style.name, "size": cfg.style.size},
-        "objective": OmegaConf.to_container(cfg.loss, resolve=True) | {"loss_network": str(cfg.loss_network.weights)},
+        "style": {"name": style_name(cfg), "size": cfg.style.size},
+        "objective": OmegaConf.to_container(cfg.loss, resolve=True)
+        | {"loss_network": {"network": cfg.loss_network.network, "weights": str(cfg.loss_network.weights)}},
     }
     module = StyleTransfer(net, objective, instantiate(cfg.optimizer.optimizer), instantiate(cfg.optimizer.schedule), info)
 
@@ -72,9 +74,9 @@ def train(cfg: DictConfig) -> dict[str, float]:
     trainer.save_checkpoint(run_dir / "last.ckpt")
     (losses,) = trainer.validate(module, data, verbose=False)
     if trainer.is_global_zero:
-        export(cfg.out, net, module.info | {"steps": trainer.global_step, "validation": losses})
+        export(out, net, module.info | {"steps": trainer.global_step, "validation": losses})
         print(", ".join(f"{name} {value:.4g}" for name, value in losses.items()))
-        print(f"run: {run_dir}\ncheckpoint: {cfg.out}")
+        print(f"run: {run_dir}\ncheckpoint: {out}")
     return losses
 
 
@@ -83,10 +85,11 @@ def find_checkpoint(cfg: DictConfig) -> Path | None:
     if cfg.ckpt is None:
         return None
     if cfg.ckpt != "last":
-        if not Path(cfg.ckpt).is_file():
-            raise UserError(f"{cfg.ckpt}: no such checkpoint to resume; give ckpt=last or the path of a last.ckpt")
-        return Path(cfg.ckpt)
-    runs = Path(cfg.run_dir).parent
+        path = path_of(cfg, "ckpt")
+        if not path.is_file():
+            raise UserError(f"{path}: no such checkpoint to resume; give ckpt=last or the path of a last.ckpt")
+        return path
+    runs = path_of(cfg, "run_dir").parent
     found = sorted(runs.glob("*/last.ckpt"), key=os.path.getmtime)
     if not found:
         raise UserError(f"ckpt=last: no run in {runs} has a last.ckpt; start one without ckpt")

@@ -126,8 +126,9 @@ def test_a_step_of_adam_is_in_the_recipes_unit(unit):
 
 def test_a_loss_that_is_not_finite_stops():
     photograph = random(1, 3, 8, 8)
-    objective = recipes.PyTorch(Pixels(0.226), photograph, "relu1_1", {"relu1_1": 1.0}, content_weight=float("inf"))
-    with pytest.raises(UserError, match=r"not finite at step 0.*optimizer\.lr"):
+    objective = recipes.PyTorch(Pixels(0.226), photograph, "relu1_1", {"relu1_1": 1.0})
+    objective.weights["content"] = float("inf")
+    with pytest.raises(UserError, match=r"not finite at step 0 \(.*total.*optimizer\.lr"):
         list(optimize(objective, photograph, photograph, LBFGS, constant, 5))
 
 
@@ -189,11 +190,24 @@ def test_each_pass_starts_from_the_result_before_it(command, files, monkeypatch)
     assert starts[0].std() > 0.25  # noise
 
 
+@pytest.mark.parametrize("init", ["content", "noise"])
+def test_gatys_falls_from_either_start(command, files, init, tmp_path):
+    arguments = ("recipe=gatys", "loss_network=vgg16", "sizes=[64]", "steps=10", f"init={init}", "run_dir=run")
+    assert command(main, *files, *arguments)[0] == 0
+    totals = [e.value for e in EventAccumulator(str(tmp_path / "run")).Reload().Scalars("total")]
+    assert totals == sorted(totals, reverse=True) and totals[-1] < totals[0] / 3
+
+
 @pytest.mark.parametrize("recipe", ["tv", "gatys", "pytorch", "tensorflow"])
 def test_recipes_run_on_the_shipped_network(command, files, tmp_path, recipe):
     status, out, err = command(main, *files, f"recipe={recipe}", "loss_network=vgg16", "sizes=[32]")
     assert status == 0, err
     assert (tmp_path / f"outputs/photo_custom_{recipe}.png").is_file()
+
+
+def test_d2l_runs_on_vgg16_with_another_content_layer(command, files):
+    arguments = ("recipe=d2l", "loss_network=vgg16", "loss.content_layer=conv4_3", "sizes=[32]")
+    assert command(main, *files, *arguments)[0] == 0
 
 
 def test_d2l_runs_on_a_file_of_vgg19(command, files, tmp_path):
@@ -215,14 +229,33 @@ def test_d2l_runs_on_a_file_of_vgg19(command, files, tmp_path):
         (["recipe=d2l", "loss_network=vgg16"], "vgg16 has no layer 'conv4_4'"),
         (["init=photo"], "give content, noise or blend"),
         (["init=blend", "init_noise=2"], "init_noise=2"),
-        (["sizes=[8]"], "each at least 16"),
+        (["sizes=[8]"], "sizes=[8]: give whole numbers from 16"),
+        (["sizes=32"], "sizes=32: give whole numbers"),
+        (["init_noise=abc"], "init_noise=abc"),
+        (["seed=abc"], "seed=abc"),
+        (["loss.style_weight=-1"], "loss.style_weight=-1: give a number from 0"),
+        (["loss.style_weight=nan"], "loss.style_weight=nan"),
+        (["optimizer.lr=-1"], "optimizer: "),
+        (["recipe=tensorflow", "loss_network=vgg16", "optimizer=lbfgs"], "betas"),
+        (["recipe=null"], "cannot be put together"),
+        (["style=null"], "cannot be put together"),
+        (["style.image=null"], "style.image=None: give a path"),
+        (["style.name=a/b"], "style.name=a/b"),
+        (["content="], "content=: give a path"),
+        (["out=x.gif"], "out=x.gif: give a name that ends in"),
+        (["out=~nouser/x"], "out=~nouser/x"),
+        (["content=thin.png", "sizes=[64]"], "64 x 2 px is too small for the loss network"),
+        (["content=wave_00001.png", "out=wave.png"], "wave_00001.png might be overwritten"),
+        (["--nosuchflag"], "--nosuchflag"),
         (["steps=0"], "steps=0"),
         (["save_every=0"], "save_every=0"),
-        (["out=photo.jpg"], "this is the photograph itself"),
+        (["out=photo.jpg"], "photo.jpg might be overwritten"),
         (["optimizer.rate=3"], "optimizer.rate"),
     ],
 )
 def test_bad_input_gets_one_line(command, files, tmp_path, arguments, message):
+    picture(1, 320, 10).save(tmp_path / "thin.png")
+    picture(1).save(tmp_path / "wave_00001.png")
     before = sorted(tmp_path.rglob("*"))
     status, _, err = command(main, *files, *arguments)
     assert status == 2, err
