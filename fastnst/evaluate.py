@@ -20,7 +20,7 @@ from fastnst.checkpoint import load_net
 from fastnst.cli import check_flags, check_whole, path_of, run, style_name, whole_numbers
 from fastnst.data import find_photographs, is_readable, sample_photographs
 from fastnst.errors import UserError
-from fastnst.evaluation import ARTEFACTS, PAINTING_SIZE, relative_content, relative_style, worth
+from fastnst.evaluation import ARTEFACTS, PAINTING_SIZE, flicker, relative_content, relative_style, worth
 from fastnst.images import best_device, check_writable, fit, load_rgb, save, to_image, to_tensor, write_bytes
 from fastnst.loss_network import LossNetwork
 from fastnst.losses import Objective
@@ -90,6 +90,7 @@ def evaluate(cfg: DictConfig) -> dict:
                 "worth": value,
                 "relative_content": relative_content(network, restyled, photograph),
                 "relative_style": relative_style(network, restyled, painting),
+                "flicker": flicker(lambda p: net(p).clamp(0, 1), photograph),
                 "artefacts": {
                     name: {"photograph": figure(photograph), "network": figure(restyled)}
                     for name, (figure, _) in ARTEFACTS.items()
@@ -109,6 +110,7 @@ def evaluate(cfg: DictConfig) -> dict:
         "worth_median": None if median > most else median,  # None: more than were run
         "relative_content": statistics.mean(r["relative_content"] for r in results),
         "relative_style": statistics.mean(r["relative_style"] for r in results),
+        "flicker": statistics.mean(r["flicker"] for r in results),
         "artefacts": {name: artefact(name, results) for name in ARTEFACTS},
         "speed": [speed(net, descend, read(paths[0], device, side), side, max(marks)) for side in speed_sizes],
         "photographs": results,
@@ -234,7 +236,8 @@ def markdown(summary: dict, marks: list[int]) -> str:
         "",
         f"{len(summary['photographs'])} photographs, long side {summary['size']} px. Worth "
         f"**{_count(summary['worth_median'], marks)}** iterations of L-BFGS from the photograph (median); "
-        f"relative_content {summary['relative_content']:.3f}, relative_style {summary['relative_style']:.3f}.",
+        f"relative_content {summary['relative_content']:.3f}, relative_style {summary['relative_style']:.3f}; "
+        f"flicker {255 * summary['flicker']:.2f} / 255.",
         "",
         "| photograph | picture | total | content | style | tv | worth |",
         "| --- | --- | --- | --- | --- | --- | --- |",

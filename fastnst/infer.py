@@ -1,11 +1,13 @@
-"""Restyles a picture, a folder or a glob with a checkpoint."""
+"""Restyles a picture, a folder, a glob or a film with a checkpoint."""
 
 import sys
+from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from fastnst.cli import as_path, check_whole, path_of, run
+from fastnst import film
+from fastnst.cli import as_path, check_numbers, check_whole, path_of, run
 from fastnst.errors import UserError
 from fastnst.images import SUFFIXES, is_folder
 from fastnst.inference import LEAST, Stylizer, check_controls, find_pictures, stylize_file
@@ -20,15 +22,20 @@ def infer(cfg: DictConfig) -> None:
     controls = {key: cfg[key] for key in ("strength", "preserve_color", "style_scale", "tile")}
     check_controls(**controls)
     checkpoints = [as_path(path, "ckpt") for path in (cfg.ckpt if OmegaConf.is_list(cfg.ckpt) else [cfg.ckpt])]
-    root, pictures = find_pictures(str(path_of(cfg, "img")))
-    out = path_of(cfg, "out")
+    check_numbers(cfg, {"temporal": (0, 1)})
+    name = "+".join(path.stem for path in checkpoints)
+    source, out = path_of(cfg, "img"), path_of(cfg, "out")
+    if source.is_file() and source.suffix.lower() in film.SUFFIXES:
+        target = out if out.suffix.lower() in film.SUFFIXES else out / f"{source.stem}_{name}.mp4"
+        infer_film(Stylizer(*checkpoints, weights=cfg.weights), source, target, cfg.size, cfg.temporal, controls)
+        return
+    root, pictures = find_pictures(str(source))
     into_folder = is_folder(out)
     if len(pictures) > 1 and not into_folder:
         raise UserError(f"out={out}: {len(pictures)} pictures need a folder to go to, not a file")
     stylizer = Stylizer(*checkpoints, weights=cfg.weights)
 
     failed = 0
-    name = "+".join(path.stem for path in checkpoints)
     for picture in tqdm(pictures, unit="picture", disable=len(pictures) == 1):
         target = out
         if into_folder:
@@ -48,6 +55,22 @@ def infer(cfg: DictConfig) -> None:
             tqdm.write(str(target))
     if failed:
         raise SystemExit(failed)
+
+
+def infer_film(
+    stylizer: Stylizer, source: Path, target: Path, size: int | None, temporal: float, controls: dict[str, object]
+) -> None:
+    """Restyles a film, with a progress bar. Raises UserError if it cannot be done."""
+    if target.resolve() == source.resolve():
+        raise UserError(f"out={target}: this is the film itself; give another name")
+    with tqdm(unit="frame", desc=source.name) as bar:
+
+        def show(done: int, total: int | None) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        film.restyle_film(stylizer, source, target, size, temporal, show, **controls)
+    print(target)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from fastnst.checkpoint import load_net
 from fastnst.errors import UserError
-from fastnst.images import SUFFIXES, UNREADABLE, best_device, check_suffix, fit, save, to_image, to_rgb, to_tensor
+from fastnst.images import SUFFIXES, UNREADABLE, best_device, check_suffix, fit, save, to_rgb
 from fastnst.tiling import restyle_in_strips
 from fastnst.transform_net import TransformNet
 
@@ -37,7 +37,6 @@ class Stylizer:
         self.nets = [net.to(self.device, memory_format=torch.channels_last) for net, _ in loaded]
         self.info = loaded[0][1]
 
-    @torch.inference_mode()
     def __call__(
         self,
         image: Image.Image,
@@ -67,19 +66,7 @@ class Stylizer:
         if size is not None and max(image.size) > size:
             image = fit(image, size)
         alpha = image.getchannel("A") if image.mode == "RGBA" else None
-        photograph = to_rgb(image)
-        working = photograph if style_scale == 1 else fit(photograph, max(1, round(max(image.size) / style_scale)))
-        if min(working.size) < LEAST:
-            raise ValueError(f"{working.width} x {working.height} px is too small; {LEAST} px is the least side")
-        result = self._mixed(np.asarray(working), tile, progress)
-        if result.size != image.size:
-            result = result.resize(image.size, Image.Resampling.LANCZOS)
-        if preserve_color:
-            luminance, _, _ = result.convert("YCbCr").split()
-            _, *chroma = photograph.convert("YCbCr").split()
-            result = Image.merge("YCbCr", (luminance, *chroma)).convert("RGB")
-        if strength < 1:
-            result = Image.blend(photograph, result, strength)
+        (result,) = self.restyle([to_rgb(image)], strength, preserve_color, style_scale, tile, progress)
         if alpha is not None:
             result.putalpha(alpha)
         # A profile for CMYK or grayscale values says nothing of the RGB ones that come out.
@@ -89,22 +76,53 @@ class Stylizer:
             result.info["exif"] = exif.tobytes()
         return result
 
-    def _mixed(self, picture: np.ndarray, tile: int | str | None, progress: Callable[[float], object]) -> Image.Image:
-        """The nets' results for a picture, (H, W, 3) uint8, mixed by their weights."""
-        if len(self.nets) == 1:
-            return Image.fromarray(self._pass(self.nets[0], picture, tile, progress))
-        mixed = np.zeros(picture.shape, np.float32)
-        for i, (net, weight) in enumerate(zip(self.nets, self.weights, strict=True)):
-            mixed += weight * self._pass(net, picture, tile, lambda share, i=i: progress((i + share) / len(self.nets)))
-        return Image.fromarray(mixed.round().astype(np.uint8))
+    @torch.inference_mode()
+    def restyle(
+        self,
+        photographs: list[Image.Image],
+        strength: float = 1.0,
+        preserve_color: bool = False,
+        style_scale: float = 1.0,
+        tile: int | str | None = "auto",
+        progress: Callable[[float], object] = lambda share: None,
+    ) -> list[Image.Image]:
+        """Restyles RGB pictures of one size in one pass, as `__call__` does one."""
+        size = photographs[0].size
+        working = photographs
+        if style_scale != 1:
+            working = [fit(photograph, max(1, round(max(size) / style_scale))) for photograph in photographs]
+        if min(working[0].size) < LEAST:
+            raise ValueError(f"{working[0].width} x {working[0].height} px is too small; {LEAST} px is the least side")
+        results = []
+        mixed = self._mixed(np.stack([np.asarray(picture) for picture in working]), tile, progress)
+        for photograph, pixels in zip(photographs, mixed, strict=True):
+            result = Image.fromarray(pixels)
+            if result.size != size:
+                result = result.resize(size, Image.Resampling.LANCZOS)
+            if preserve_color:
+                luminance, _, _ = result.convert("YCbCr").split()
+                _, *chroma = photograph.convert("YCbCr").split()
+                result = Image.merge("YCbCr", (luminance, *chroma)).convert("RGB")
+            results.append(Image.blend(photograph, result, strength) if strength < 1 else result)
+        return results
 
-    def _pass(self, net: TransformNet, picture: np.ndarray, tile: int | str | None, progress) -> np.ndarray:
+    def _mixed(self, pictures: np.ndarray, tile: int | str | None, progress: Callable[[float], object]) -> np.ndarray:
+        """The nets' results for pictures, (N, H, W, 3) uint8, mixed by their weights."""
+        if len(self.nets) == 1:
+            return self._pass(self.nets[0], pictures, tile, progress)
+        mixed = np.zeros(pictures.shape, np.float32)
+        for i, (net, weight) in enumerate(zip(self.nets, self.weights, strict=True)):
+            mixed += weight * self._pass(net, pictures, tile, lambda share, i=i: progress((i + share) / len(self.nets)))
+        return mixed.round().astype(np.uint8)
+
+    def _pass(self, net: TransformNet, pictures: np.ndarray, tile: int | str | None, progress) -> np.ndarray:
         if tile == "auto":
-            tile = rows_at_a_time(picture.shape, net.architecture["width"], free_memory(self.device))
+            tile = rows_at_a_time(pictures.shape, net.architecture["width"], free_memory(self.device))
         if tile is not None:
-            return restyle_in_strips(net, picture, tile, progress)
-        batch = to_tensor(picture).unsqueeze(0).to(self.device, memory_format=torch.channels_last)
-        return np.asarray(to_image(net(batch)[0]))
+            return np.stack([restyle_in_strips(net, picture, tile, progress) for picture in pictures])
+        batch = torch.from_numpy(pictures).to(self.device).permute(0, 3, 1, 2).float() / 255
+        results = net(batch.contiguous(memory_format=torch.channels_last))
+        return results.clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
 def check_controls(strength: object, preserve_color: object, style_scale: object, tile: object) -> None:
@@ -124,12 +142,12 @@ def free_memory(device: torch.device) -> int:
 
 
 def rows_at_a_time(shape: tuple[int, ...], width: int, free: int) -> int | None:
-    """None if a picture of `shape` (H, W, ...) takes at most half of the `free` bytes in one pass, or else rows that do.
+    """None if pictures of `shape` (N, H, W, 3) take at most half of the `free` bytes in one pass, or else rows that do.
 
     width: of the net. In strips a few hundred MB are enough, and larger ones are hardly faster.
     """
-    row = shape[1] * BYTES * width
-    if shape[0] * row <= free / 2:
+    row = shape[2] * BYTES * width
+    if shape[0] * shape[1] * row <= free / 2:
         return None
     return max(LEAST, min(512, int(min(free / 8, 256e6) / row)))
 

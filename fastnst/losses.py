@@ -71,6 +71,14 @@ def total_variation(images: Tensor) -> Tensor:
     return (down + across) / images.numel()
 
 
+def stability_loss(images: Tensor, others: Tensor) -> Tensor:
+    """Mean squared difference of what should be the same picture, over 0.25^2, about a photograph's variance.
+
+    images, others: the same shape, in 0-1. Returns a scalar.
+    """
+    return (images - others).square().mean() / 0.25**2
+
+
 def reference_picture(size: int = 256) -> Tensor:
     """A picture with the statistics that photographs share and nothing else: (1, 3, size, size) in 0-1.
 

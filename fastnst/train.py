@@ -13,12 +13,20 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from fastnst import __version__
 from fastnst.checkpoint import export, load_net, read_training
-from fastnst.cli import check_whole, path_of, run, style_name
+from fastnst.cli import check_numbers, check_whole, path_of, run, style_name
 from fastnst.errors import UserError
 from fastnst.images import load_rgb, to_tensor, write_bytes
 from fastnst.training import Panels, StyleTransfer, Throughput
 
-LEAST = {"trainer.max_steps": 1, "checkpoint_every": 1, "style.size": 16, "data.size": 16, "data.batch_size": 1, "seed": 0}
+LEAST = {
+    "trainer.max_steps": 1,
+    "checkpoint_every": 1,
+    "style.size": 16,
+    "data.size": 16,
+    "data.batch_size": 1,
+    "seed": 0,
+    "stability.shift": 0,
+}
 
 
 def train(cfg: DictConfig) -> dict[str, float]:
@@ -27,6 +35,11 @@ def train(cfg: DictConfig) -> dict[str, float]:
     Raises UserError for anything in `cfg` that cannot be used.
     """
     check_whole(cfg, LEAST)
+    check_numbers(cfg, {"stability.weight": (0, 1e6), "stability.noise": (0, 1)})
+    if cfg.stability.weight > 0 and cfg.data.size < 2 * cfg.stability.shift + 32:
+        raise UserError(
+            f"stability.shift={cfg.stability.shift}: data.size={cfg.data.size} leaves too little of a crop moved so far"
+        )
     resume = find_checkpoint(cfg)
     run_dir = resume.parent if resume else path_of(cfg, "run_dir")
     out, painting = path_of(cfg, "out"), path_of(cfg, "style.image")
@@ -50,7 +63,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
         "objective": OmegaConf.to_container(cfg.loss, resolve=True)
         | {"loss_network": {"network": cfg.loss_network.network, "weights": str(cfg.loss_network.weights)}},
     }
-    module = StyleTransfer(net, objective, instantiate(cfg.optimizer.optimizer), instantiate(cfg.optimizer.schedule), info)
+    optimizer, schedule = instantiate(cfg.optimizer.optimizer), instantiate(cfg.optimizer.schedule)
+    module = StyleTransfer(net, objective, optimizer, schedule, info, dict(cfg.stability))
 
     trainer = instantiate(
         cfg.trainer,

@@ -1,7 +1,7 @@
 """The Lightning module: one step of Johnson et al. 2016, and what TensorBoard shows of it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytorch_lightning as pl
 import torch
@@ -9,31 +9,48 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from fastnst.errors import UserError
-from fastnst.losses import Objective
+from fastnst.losses import Objective, stability_loss
 from fastnst.transform_net import TransformNet
+
+RIM = 8  # px
 
 
 class StyleTransfer(pl.LightningModule):
     """Trains `net` on `objective`.
 
     optimizer: makes one from parameters. schedule: makes a learning-rate scheduler from the optimizer and total_steps.
+    stability: `weight` of the temporal stability loss, for films: a picture moved by up to `shift` px, with noise of
+        standard deviation `noise` (in 0-1), as from a camera, is to give the same result, moved alike. 0 leaves it out.
     info: what is written into checkpoints beside the weights (style, objective, version): plain JSON-like values.
 
     Checkpoints hold the net alone: the loss network and the style's Gram matrices are non-persistent buffers.
     """
 
-    def __init__(self, net: TransformNet, objective: Objective, optimizer: Callable, schedule: Callable, info: dict):
+    def __init__(
+        self,
+        net: TransformNet,
+        objective: Objective,
+        optimizer: Callable,
+        schedule: Callable,
+        info: dict,
+        stability: Mapping[str, float],
+    ):
         super().__init__()
         # Channels-last is the layout that CPU and GPU convolutions are fastest in.
         self.net = net.to(memory_format=torch.channels_last)
         self.objective = objective.to(memory_format=torch.channels_last)
         self.make_optimizer, self.make_schedule, self.info = optimizer, schedule, info
+        self.stability = stability
         self.bad_files: set[str] = set()
 
     def training_step(self, batch: dict, batch_index: int) -> Tensor:
         self._report_bad(batch["bad"])
         photographs = batch["image"].contiguous(memory_format=torch.channels_last)
-        terms = self.objective(self.net(photographs), self.objective.target(photographs))
+        restyled = self.net(photographs)
+        terms = self.objective(restyled, self.objective.target(photographs))
+        if self.stability["weight"] > 0:
+            terms["stability"] = self._stability(photographs, restyled)
+            terms["total"] = terms["total"] + self.stability["weight"] * terms["stability"]
         if not terms["total"].isfinite():
             values = ", ".join(f"{name} {value.item():.3g}" for name, value in terms.items())
             raise UserError(
@@ -52,6 +69,18 @@ class StyleTransfer(pl.LightningModule):
         terms = self.objective(restyled, self.objective.target(photographs))
         self.log_dict({f"val/{name}": value for name, value in terms.items()}, batch_size=1, sync_dist=True)
         return restyled.float().clamp(0, 1)
+
+    def _stability(self, photographs: Tensor, restyled: Tensor) -> Tensor:
+        """Compares the results with those of the photographs as a moving, noisy camera would have taken them."""
+        reach = int(self.stability["shift"])
+        random = torch.Generator().manual_seed(self.global_step)  # so that a resumed run draws the same
+        down, across = torch.randint(0, 2 * reach + 1, (2,), generator=random).tolist()
+        height, width = (side - 2 * reach for side in photographs.shape[-2:])
+        window = (..., slice(down, down + height), slice(across, across + width))
+        noise = torch.randn(photographs[window].shape, generator=random).to(photographs)
+        again = self.net(photographs[window] + self.stability["noise"] * noise)
+        inside = (..., slice(RIM, height - RIM), slice(RIM, width - RIM))  # at the rims what is reflected differs
+        return stability_loss(again[inside], restyled[window][inside])
 
     def configure_optimizers(self) -> dict:
         optimizer = self.make_optimizer(self.net.parameters())

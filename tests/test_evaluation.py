@@ -12,7 +12,7 @@ from fastnst.checkpoint import load_net
 from fastnst.data import sample_photographs
 from fastnst.errors import UserError
 from fastnst.evaluate import main, trained_objective
-from fastnst.evaluation import ARTEFACTS, border, checkerboard, relative_content, relative_style, spots, worth
+from fastnst.evaluation import ARTEFACTS, border, checkerboard, flicker, relative_content, relative_style, spots, worth
 from fastnst.images import fit, load_rgb, to_tensor
 from fastnst.loss_network import LossNetwork
 from fastnst.train import main as train
@@ -107,6 +107,18 @@ def test_spots(samples):
     single = torch.full((1, 3, 100, 100), 0.5)
     single[..., 50:55, 50:55] = 0
     assert spots(single) == pytest.approx(100)
+
+
+def test_flicker(samples):
+    photograph = samples[0]
+    noise = flicker(lambda picture: picture, photograph)
+    assert noise == pytest.approx(2 * 0.01 / np.pi**0.5, rel=0.05)
+    assert flicker(lambda picture: picture, photograph, noise=0.0) == 0
+
+    def screen(picture):  # a pattern that stays on the screen while the picture moves
+        return picture + 0.1 * torch.sin(torch.arange(picture.shape[-1]))
+
+    assert flicker(screen, photograph, noise=0.0) > 0.05
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ def test_strips_keep_the_whole_pictures_statistics():
 
 
 def test_rows_at_a_time():
-    assert rows_at_a_time((1000, 1000, 3), 16, 8 * 10**9) is None
-    strip = rows_at_a_time((10000, 10000, 3), 16, 8 * 10**9)
+    assert rows_at_a_time((1, 1000, 1000, 3), 16, 8 * 10**9) is None
+    strip = rows_at_a_time((1, 10000, 10000, 3), 16, 8 * 10**9)
     assert 16 <= strip <= 512 and strip * 10000 * 40 * 16 <= 256e6
-    assert rows_at_a_time((30000, 100000, 3), 16, 10**9) == 16
+    assert rows_at_a_time((1, 30000, 100000, 3), 16, 10**9) == 16

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, picture
 from safetensors import safe_open
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fastnst import schedules, training
 from fastnst.checkpoint import load_net
+from fastnst.evaluation import flicker
+from fastnst.images import to_tensor
 from fastnst.infer import main as infer
 from fastnst.losses import Objective
 from fastnst.train import main as train
@@ -186,6 +188,24 @@ def test_init_starts_from_another_styles_weights(command, small_training, weight
     assert all(torch.equal(first[key], second[key]) for key in first)
     status, _, err = command(train, *small_training, "model.width=5", "init=first.safetensors")
     assert status == 2 and "'width': 4" in err and len(err.splitlines()) == 1
+
+
+def test_stability_is_learnt(command, small_training, tmp_path):
+    longer = (*small_training, "data.size=48", "trainer.max_steps=40", "optimizer.lr=3e-3")
+    figures = {}
+    photograph = to_tensor(picture(5, 96, 80)).unsqueeze(0)
+    for weight in (0, 50):
+        status, _, err = command(
+            train, *longer, f"stability.weight={weight}", f"out={weight}.safetensors", f"run_dir=runs/{weight}/x"
+        )
+        assert status == 0, err
+        net = load_net(tmp_path / f"{weight}.safetensors")[0]
+        figures[weight] = flicker(net, photograph, noise=0.02)
+        tags = EventAccumulator(str(tmp_path / f"runs/{weight}/x")).Reload().Tags()["scalars"]
+        assert ("train/stability" in tags) == (weight > 0)
+    assert figures[50] < 0.9 * figures[0]
+    status, _, err = command(train, *small_training, "stability.weight=1")
+    assert status == 2 and "stability.shift=6: data.size=32" in err
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed"])
