@@ -1,8 +1,9 @@
-# make demo: train a first style and show it. make test: lint and tests. Both set up .venv first.
+# make demo: train a first style and show it. make test: lint and tests. make serve: a page that restyles pictures. All set
+# up .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint artworks
+.PHONY: demo test lint serve artworks
 demo: .venv/ready
 	$(BIN)/python scripts/demo.py
 
@@ -12,6 +13,9 @@ test: .venv/ready lint
 lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+serve: .venv/ready
+	$(BIN)/python scripts/serve.py
 
 artworks: .venv/ready
 	$(BIN)/python scripts/draw_artworks.py

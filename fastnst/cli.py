@@ -29,6 +29,7 @@ PATH_KEYS = (
     "style.image",
     "data.root",
     "data.val_root",
+    "checkpoints",
     "loss_network.weights",
     "init",
 )

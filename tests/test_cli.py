@@ -105,5 +105,5 @@ def test_the_wheel_holds_configs_artworks_and_weights(tmp_path):
     for path in (*ROOT.glob("configs/**/*.yaml"), *ROOT.glob("fastnst/assets/**/*.*")):
         name = path.relative_to(ROOT).as_posix()
         assert (name if name.startswith("fastnst/") else f"fastnst/{name}") in names
-    for command in ("train", "infer", "optimize", "evaluate", "export"):
+    for command in ("train", "infer", "optimize", "evaluate", "export", "serve"):
         assert f"fastnst-{command} = fastnst.{command}:main" in entries

@@ -1,0 +1,189 @@
+"""The page: what it does without a browser, and all of it in a real one."""
+
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, picture
+from omegaconf import OmegaConf
+from PIL import Image
+
+from fastnst import serve
+from fastnst.checkpoint import export
+from fastnst.errors import UserError
+from fastnst.images import load_rgb
+from fastnst.serve import Studio, main
+from fastnst.train import main as train
+from fastnst.transform_net import TransformNet
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    for seed, name in enumerate(("ink", "sea")):
+        torch.manual_seed(seed)
+        export(tmp_path / "checkpoints" / f"{name}.safetensors", TransformNet(width=4), {"style": {"name": name}})
+    return tmp_path / "checkpoints"
+
+
+@pytest.fixture
+def studio(checkpoints, tmp_path):
+    (tmp_path / "temporary").mkdir()
+    return Studio(checkpoints, tmp_path / "temporary", 1e6)
+
+
+def test_restyle_gives_full_resolution(studio, tmp_path):
+    picture(0, 1800, 400).save(tmp_path / "photo.png")
+    (before, after), file = studio.restyle(str(tmp_path / "photo.png"), "sea", 1.0, False, 1.0)
+    assert before.size == after.size == (1600, 356)
+    assert load_rgb(file).size == (1800, 400) and file.endswith("photo_sea.png")
+    assert np.array_equal(load_rgb(file), studio.styles["sea"](picture(0, 1800, 400)))
+    assert tmp_path / "temporary" in Path(file).parents
+
+
+def test_thumbnails_name_the_styles(studio):
+    thumbnails = studio.thumbnails()
+    assert [name for _, name in thumbnails] == ["ink", "sea"]
+    assert thumbnails[0][0].size == (160, 120) and not np.array_equal(thumbnails[0][0], thumbnails[1][0])
+
+
+def test_what_strangers_send_gets_a_message(studio, tmp_path, monkeypatch):
+    (tmp_path / "text.png").write_text("no picture")
+    Image.new("L", (1001, 1000)).save(tmp_path / "large.png")
+    Image.new("L", (8, 8)).save(tmp_path / "small.png")
+    Image.new("L", (900, 900)).save(tmp_path / "bomb.png")
+    for name, message in (("text", "cannot be restyled"), ("large", "1 is the most"), ("small", "too small")):
+        with pytest.raises(UserError, match=message):
+            studio.restyle(str(tmp_path / f"{name}.png"), "sea", 1.0, False, 1.0)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(UserError, match="decompression bomb"):
+        studio.restyle(str(tmp_path / "bomb.png"), "sea", 1.0, False, 1.0)
+    with pytest.raises(UserError, match="Drop a photograph"):
+        studio.restyle(None, "sea", 1.0, False, 1.0)
+    with pytest.raises(UserError, match="Choose a style"):
+        studio.restyle(str(tmp_path / "small.png"), "../sea", 1.0, False, 1.0)
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_ten_visitors_take_turns(studio, tmp_path, monkeypatch):
+    picture(0).save(tmp_path / "photo.png")
+    working, most = [], []
+
+    class Slow:
+        def __call__(self, image, strength=1.0, **controls):
+            if strength:
+                working.append(1)
+                most.append(len(working))
+                time.sleep(0.01)
+                working.pop()
+            return image
+
+    studio.styles["sea"] = Slow()
+    visit = threading.Thread
+    visitors = [visit(target=studio.restyle, args=(str(tmp_path / "photo.png"), "sea", 1.0, False, 1.0)) for _ in range(10)]
+    for visitor in visitors:
+        visitor.start()
+    for visitor in visitors:
+        visitor.join()
+    assert len(most) == 10 and max(most) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["checkpoints=missing"], "no .safetensors in it"),
+        (["port=no"], "port=no"),
+        (["max_megapixels=0"], "max_megapixels=0"),
+    ],
+)
+def test_bad_input_gets_one_line(command, arguments, message):
+    status, _, err = command(main, *arguments)
+    assert status == 2 and message in err and len(err.splitlines()) == 1
+
+
+@pytest.fixture
+def browser():
+    if BROWSER is None:
+        pytest.skip("there is no Chromium here (on Debian: apt install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def test_upload_restyle_compare_download(browser, checkpoints, tmp_path):
+    cfg = OmegaConf.load(ROOT / "configs" / "serve.yaml")
+    cfg = OmegaConf.merge(cfg, {"checkpoints": str(checkpoints), "max_megapixels": 1})
+    served, address = serve.launch(cfg, block=False)
+    try:
+        picture(0, 300, 200).save(tmp_path / "photo.png")
+        Image.new("L", (1200, 1000)).save(tmp_path / "large.png")
+        page = browser.new_page()
+        page.goto(address)
+        page.set_input_files("#photograph input[type=file]", tmp_path / "photo.png")
+        page.get_by_text("photo.png").first.wait_for()
+        page.get_by_label("sea", exact=True).check()
+        page.click("#restyle")
+        page.wait_for_selector("#result img", timeout=60_000)
+        page.wait_for_function("[...document.querySelectorAll('#result img')].every(i => i.complete && i.naturalWidth > 0)")
+        shown = page.eval_on_selector_all(
+            "#result img",
+            """images => images.map(image => {
+                const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight).getContext('2d');
+                canvas.drawImage(image, 0, 0);
+                return [...canvas.getImageData(0, 0, image.naturalWidth, image.naturalHeight).data];
+            })""",
+        )
+        before, after = (np.array(pixels).reshape(200, 300, 4)[..., :3] for pixels in shown)
+        expected = np.asarray(serve.Stylizer(checkpoints / "sea.safetensors")(picture(0, 300, 200)), int)
+        assert np.abs(before - np.asarray(picture(0, 300, 200), int)).max() <= 1
+        assert np.abs(after - expected).max() <= 1 and np.abs(after - before).mean() > 5
+        with page.expect_download() as download:
+            page.click("#download")
+        download.value.save_as(tmp_path / "result.png")
+        assert np.array_equal(load_rgb(tmp_path / "result.png"), expected)
+
+        page.reload()
+        page.set_input_files("#photograph input[type=file]", tmp_path / "large.png")
+        page.get_by_text("large.png").first.wait_for()
+        page.click("#restyle")
+        page.get_by_text("1 is the most").first.wait_for()
+    finally:
+        served.close()
+        served.folder.cleanup()
+
+
+def test_tensorboard_shows_its_pictures(browser, command, small_training, tmp_path):
+    assert command(train, *small_training)[0] == 0
+    port = 16006
+    board = subprocess.Popen(
+        [sys.executable, "-m", "tensorboard.main", "--logdir", str(tmp_path / "runs"), "--port", str(port)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        address = f"http://localhost:{port}/"
+        for _ in range(120):
+            try:
+                urllib.request.urlopen(address).close()
+                break
+            except OSError:
+                time.sleep(0.5)
+        page = browser.new_page()
+        page.goto(f"{address}#images")
+        image = page.locator("tf-image-loader img").first
+        image.wait_for(timeout=60_000)
+        assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+        assert page.get_by_text("photograph | result").first.is_visible()
+    finally:
+        board.terminate()
+        board.wait()
