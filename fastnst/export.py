@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import tarfile
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -20,6 +22,9 @@ from fastnst.transform_net import TransformNet
 
 SUFFIX = {"onnx": ".onnx", "torchscript": ".pt", "pt2": ".pt2"}
 SIZES = ((1, 16, 16), (1, 51, 70), (3, 64, 33), (2, 130, 97))  # batch, height and width that an exported file is tried at
+ONNXRUNTIME_WEB = "onnxruntime-web@1.30.0"
+RUNTIME_FILES = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+PAGE = Path(__file__).parent / "assets" / "browser" / "index.html"
 LEAST, MOST = 16, 32768  # px, the sides that an exported file takes
 
 
@@ -127,6 +132,26 @@ def largest_difference(call: Callable[[np.ndarray], np.ndarray], net: TransformN
     return worst
 
 
+def export_page(onnx_file: Path, folder: Path) -> None:
+    """Makes a folder of static files that restyles in a browser, offline: a page, the style, and ONNX Runtime's WebAssembly.
+
+    The runtime comes from the npm registry, by npm. Raises UserError where it cannot be had.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        try:
+            subprocess.run(
+                ["npm", "pack", "--silent", ONNXRUNTIME_WEB], cwd=temporary, check=True, capture_output=True, timeout=300
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            raise UserError(f"page=true needs npm and its registry, for {ONNXRUNTIME_WEB} ({error})") from None
+        (archive,) = Path(temporary).glob("*.tgz")
+        with tarfile.open(archive) as package:
+            for name in RUNTIME_FILES:
+                write_bytes(folder / name, package.extractfile(f"package/dist/{name}").read())
+    write_bytes(folder / "index.html", PAGE.read_bytes())
+    write_bytes(folder / "style.onnx", onnx_file.read_bytes())
+
+
 def _pictures(size: tuple[int, int, int], inside: bool) -> Tensor:
     """Smooth random pictures of (batch, height, width)."""
     generator = torch.Generator().manual_seed(sum(size))
@@ -141,7 +166,9 @@ def export(cfg: DictConfig) -> None:
         raise UserError(f"format={cfg.format}: give {', '.join(SUFFIX)}")
     if cfg.processing not in ("inside", "outside"):
         raise UserError(f"processing={cfg.processing}: give inside or outside")
-    check_flags(cfg, "half")
+    check_flags(cfg, "half", "page")
+    if cfg.page and (cfg.format, cfg.processing) != ("onnx", "inside"):
+        raise UserError("page=true: the page runs format=onnx with processing=inside")
     checkpoint, path, suffix = path_of(cfg, "ckpt"), path_of(cfg, "out"), SUFFIX[cfg.format]
     net, info = load_net(checkpoint)
     if path.suffix in SUFFIX.values() and path.suffix != suffix:
@@ -155,6 +182,10 @@ def export(cfg: DictConfig) -> None:
     call, _ = load_exported(path, cfg.format)
     print(f"largest difference from the checkpoint in float32: {largest_difference(call, net, inside):.3g} / 255")
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+    if cfg.page:
+        folder = path.with_name(f"{path.stem}_page")
+        export_page(path, folder)
+        print(f"{folder}: serve it with python -m http.server --directory {folder}")
 
 
 def main() -> None:

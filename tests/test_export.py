@@ -63,6 +63,7 @@ def test_onnx_names_its_axes(command, checkpoint, tmp_path):
         (["format=coreml"], "format=coreml: give onnx, torchscript, pt2"),
         (["processing=both"], "give inside or outside"),
         (["half=some"], "give true or false"),
+        (["page=true", "format=pt2"], "the page runs format=onnx"),
         (["ckpt=missing.safetensors"], "no such checkpoint"),
         (["out=net.pt"], "a file of format=onnx ends in .onnx"),
         (["out=small.safetensors/x"], "cannot be written to"),

@@ -1,5 +1,7 @@
 """The page: what it does without a browser, and all of it in a real one."""
 
+import functools
+import http.server
 import shutil
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from PIL import Image
 from fastnst import serve
 from fastnst.checkpoint import export
 from fastnst.errors import UserError
+from fastnst.export import main as export_main
 from fastnst.images import load_rgb
 from fastnst.serve import Studio, main
 from fastnst.train import main as train
@@ -161,6 +164,38 @@ def test_upload_restyle_compare_download(browser, checkpoints, tmp_path):
     finally:
         served.close()
         served.folder.cleanup()
+
+
+def test_onnx_runs_in_the_browser(browser, command, checkpoints, tmp_path):
+    if shutil.which("npm") is None:
+        pytest.skip("there is no npm here to fetch onnxruntime-web with")
+    status, out, err = command(export_main, "ckpt=checkpoints/sea.safetensors", "page=true")
+    if "needs npm and its registry" in err:
+        pytest.skip("npm's registry cannot be reached")
+    assert status == 0, err
+    site = tmp_path / "exported/sea_page"
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(http.server.SimpleHTTPRequestHandler, directory=site)
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        picture(0, 150, 101).save(tmp_path / "photo.png")
+        (tmp_path / "text.png").write_text("no picture")
+        page, asked = browser.new_page(), []
+        page.on("request", lambda request: asked.append(request.url))
+        address = f"http://127.0.0.1:{server.server_port}/"
+        page.goto(address)
+        page.get_by_text("Choose a photograph.").wait_for(timeout=60_000)
+        page.set_input_files("#photograph", tmp_path / "photo.png")
+        page.get_by_text("150 x 101 px in").wait_for(timeout=60_000)
+        pixels = page.evaluate("[...result.getContext('2d').getImageData(0, 0, 150, 101).data]")
+        expected = np.asarray(serve.Stylizer(checkpoints / "sea.safetensors")(picture(0, 150, 101)), int)
+        assert np.abs(np.array(pixels).reshape(101, 150, 4)[..., :3] - expected).max() <= 1
+        page.set_input_files("#photograph", tmp_path / "text.png")
+        page.get_by_text("This file is not a picture.").wait_for()
+        assert all(url.startswith((address, "data:", "blob:")) for url in asked)  # nothing from elsewhere
+    finally:
+        server.shutdown()
 
 
 def test_tensorboard_shows_its_pictures(browser, command, small_training, tmp_path):

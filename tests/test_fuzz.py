@@ -1,0 +1,218 @@
+"""Broken files by the thousand: each is restyled or refused with a UserError, quickly, and leaves nothing else behind.
+
+FASTNST_FUZZ=10000 python -m pytest -q tests/test_fuzz.py -s   tries so many, and prints the counts.
+"""
+
+import collections
+import io
+import json
+import os
+import pickle
+import struct
+import time
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import picture
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from safetensors.torch import save
+
+from fastnst.checkpoint import export, load_net
+from fastnst.errors import UserError
+from fastnst.images import SUFFIXES, load_rgb
+from fastnst.inference import Stylizer, stylize_file
+from fastnst.serve import Studio
+from fastnst.transform_net import TransformNet
+
+EXAMPLES = int(os.environ.get("FASTNST_FUZZ", "400"))
+SECONDS = 20  # one input that takes longer hangs
+COUNTS: collections.Counter = collections.Counter()
+
+
+def fuzz(share: float):
+    return settings(
+        max_examples=max(10, round(EXAMPLES * share)), deadline=None, database=None, derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+
+
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
+    data = io.BytesIO()
+    image.save(data, kind, **options)
+    return data.getvalue()
+
+
+def corpus() -> list[bytes]:
+    rgb, gray = picture(0, 40, 30), picture(1, 33, 21).convert("L")
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Maker"
+    sixteen = Image.fromarray(np.asarray(gray).astype(np.uint16) * 257)
+    transparent = rgb.copy()
+    transparent.putalpha(gray.resize(rgb.size))
+    files = [
+        encoded(rgb, "PNG"), encoded(rgb, "JPEG", exif=exif), encoded(rgb, "WEBP", exif=exif), encoded(rgb, "BMP"),
+        encoded(rgb, "TIFF"), encoded(rgb, "TIFF", compression="tiff_lzw"), encoded(rgb.convert("CMYK"), "JPEG"),
+        encoded(gray, "JPEG", progressive=True), encoded(sixteen, "PNG"), encoded(rgb.convert("P"), "PNG", exif=exif),
+        encoded(transparent, "PNG"), encoded(transparent, "WEBP"), encoded(gray.convert("1"), "PNG"), encoded(rgb, "ICO"),
+        encoded(rgb, "GIF", save_all=True, append_images=[gray.convert("RGB").resize(rgb.size)] * 3),
+        encoded(rgb, "PNG", save_all=True, append_images=[rgb.rotate(90)] * 2), encoded(rgb, "PPM"), encoded(rgb, "TGA"),
+        encoded(picture(0, 9, 5), "PNG"), b"", b"\0" * 500, b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%PDF-1.4",
+    ]  # fmt: skip
+    return [*files, bomb(100_000, 100_000), bomb(12_000, 12_000)]
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG whose few bytes claim a huge picture."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 999)) + chunk(b"IEND", b"")
+
+
+@st.composite
+def broken(draw, files: list[bytes]) -> bytes:
+    """One of `files`, whole, cut short, with bytes changed, or with a piece left out or doubled."""
+    data = bytearray(draw(st.sampled_from(files)))
+    way = draw(st.sampled_from(["whole", "cut", "bytes", "head", "piece"]))
+    if way == "cut":
+        del data[draw(st.integers(0, len(data))) :]
+    elif way in ("bytes", "head") and data:
+        last = min(len(data), 64 if way == "head" else len(data)) - 1
+        for _ in range(draw(st.integers(1, 8))):
+            data[draw(st.integers(0, last))] = draw(st.integers(0, 255))
+    elif way == "piece" and data:
+        first = draw(st.integers(0, len(data) - 1))
+        piece = data[first : first + draw(st.integers(1, 60))]
+        data[first : first + len(piece)] = piece * draw(st.sampled_from([0, 2, 5]))
+    return bytes(data)
+
+
+def attempt(kind: str, work) -> bool:
+    """Whether `work` succeeds; it may raise a UserError of one line, and nothing else."""
+    started = time.monotonic()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            work()
+        COUNTS[f"{kind}: restyled or loaded"] += 1
+        return True
+    except UserError as error:
+        COUNTS[f"{kind}: refused"] += 1
+        assert str(error).strip() and len(str(error)) < 600
+        return False
+    finally:
+        assert time.monotonic() - started < SECONDS
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    place = tmp_path_factory.mktemp("fuzz")
+    torch.manual_seed(0)
+    export(place / "checkpoints" / "style.safetensors", TransformNet(width=2), {"style": {"name": "style"}, "steps": 0})
+    return place
+
+
+@pytest.fixture(scope="module")
+def stylizer(place):
+    return Stylizer(place / "checkpoints" / "style.safetensors")
+
+
+def test_inference(place, stylizer):
+    folder = place / "inference"
+    folder.mkdir()
+
+    @fuzz(0.5)
+    @given(broken(corpus()), st.sampled_from(SUFFIXES), st.sampled_from(SUFFIXES), st.sampled_from([None, 24]))
+    def run(data, suffix, written_as, size):
+        for left in folder.iterdir():
+            left.unlink()
+        source, target = folder / f"in{suffix}", folder / f"out{written_as}"
+        source.write_bytes(data)
+        done = attempt("inference", lambda: stylize_file(stylizer, source, target, size))
+        assert target.exists() == done
+        if done:
+            load_rgb(target)
+        assert {p.name for p in folder.iterdir()} == {source.name} | ({target.name} if done else set())
+
+    run()
+
+
+def test_page(place):
+    folder = place / "page"
+    folder.mkdir()
+    studio = Studio(place / "checkpoints", folder, 1e6)
+    source = place / "upload.png"
+
+    @fuzz(0.2)
+    @given(broken(corpus()), st.floats(0, 1), st.booleans(), st.floats(0.5, 2))
+    def run(data, strength, preserve_color, style_scale):
+        source.write_bytes(data)
+        before = set(folder.rglob("*"))
+        done = attempt("page", lambda: studio.restyle(str(source), "style", strength, preserve_color, style_scale))
+        assert len(set(folder.rglob("*")) - before) == (2 if done else 0)  # a picture in a folder of its own
+
+    run()
+
+
+class Code:
+    """What a pickle can hold: a command that runs when it is read."""
+
+    def __init__(self, marker: Path):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.system, (f"touch '{self.marker}'",)
+
+
+def test_checkpoints(place, stylizer):
+    folder, marker = place / "broken", place / "executed"
+    folder.mkdir()
+    weights = {key: value.contiguous() for key, value in stylizer.nets[0].state_dict().items()}
+    whole = (place / "checkpoints" / "style.safetensors").read_bytes()
+    good = {"format": "fastnst transform net 1", "architecture": json.dumps(stylizer.nets[0].architecture), "info": "{}"}
+    first = next(iter(weights))
+    code = io.BytesIO()
+    torch.save({"state_dict": Code(marker), "fastnst": {"architecture": {}, "info": {}}}, code)
+    files = [
+        whole, whole, whole, save(weights, {}), save(weights, good | {"info": "["}), save(weights, good | {"info": "7"}),
+        save(weights, good | {"architecture": "7"}),
+        save({**weights, first: torch.zeros(3)}, good), save({**weights, "more": torch.zeros(3)}, good),
+        save({**weights, first: torch.full_like(weights[first], float("nan"))}, good), save({}, good),
+        save(weights, good | {"architecture": json.dumps({"width": 10**9})}), pickle.dumps(Code(marker)), code.getvalue(),
+        struct.pack("<Q", 2**60) + b"{}", b"", b"\0" * 300,
+    ]  # fmt: skip
+
+    @fuzz(0.3)
+    @given(broken(files), st.sampled_from([".safetensors", ".ckpt", ".pth", ""]))
+    def run(data, suffix):
+        path = folder / f"net{suffix}"
+        path.write_bytes(data)
+        if attempt("checkpoint", lambda: load_net(path)):
+            load_net(path)[0](torch.zeros(1, 3, 16, 16))
+        assert not marker.exists()
+        path.unlink()
+
+    run()
+
+
+def test_links(place):
+    (place / "loop.safetensors").symlink_to(place / "loop.safetensors")
+    (place / "folder.safetensors").symlink_to(place)
+    (place / "gone.safetensors").symlink_to(place / "nowhere")
+    (place / "device.safetensors").symlink_to("/dev/zero")
+    for name in ("loop", "folder", "gone", "device"):
+        assert not attempt("link", lambda name=name: load_net(place / f"{name}.safetensors"))
+
+
+def test_report(capsys):
+    with capsys.disabled():
+        print("\n" + "; ".join(f"{name} {count}" for name, count in sorted(COUNTS.items())))
+    assert sum(COUNTS.values()) >= EXAMPLES * 0.95
