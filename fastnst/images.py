@@ -73,14 +73,17 @@ def to_image(tensor: Tensor) -> Image.Image:
 def save(image: Image.Image, path: str | Path, **extras: bytes) -> None:
     """Writes a picture, whole or not at all, in the format that the suffix names; extras: icc_profile, exif.
 
-    Raises UserError if the suffix is none of SUFFIXES or the file cannot be written.
+    Raises UserError if the suffix is none of SUFFIXES, the format cannot hold the picture or the file cannot be written.
     """
     check_suffix(path)
     suffix, data = Path(path).suffix.lower(), io.BytesIO()
-    if suffix in (".jpg", ".jpeg"):
-        image.convert("RGB").save(data, "JPEG", quality=95, subsampling=0, **extras)
-    else:
-        image.save(data, Image.registered_extensions()[suffix], **extras)
+    try:
+        if suffix in (".jpg", ".jpeg"):
+            image.convert("RGB").save(data, "JPEG", quality=95, subsampling=0, **extras)
+        else:
+            image.save(data, Image.registered_extensions()[suffix], **extras)
+    except (OSError, ValueError) as error:  # such as WebP's limit of 16383 px
+        raise UserError(f"out={path}: {image.width} x {image.height} px cannot be written as {suffix} ({error})") from None
     try:
         write_bytes(path, data.getvalue())
     except OSError as error:

@@ -139,6 +139,12 @@ def test_folders_globs_and_names(command, checkpoint, photographs, tmp_path):
     assert status == 0 and out.strip() == "it's.png" and load_rgb(tmp_path / "it's.png").size == (64, 48)
 
 
+def test_a_picture_too_long_for_its_format(command, checkpoint, tmp_path):
+    Image.new("RGB", (16400, 16)).save(tmp_path / "long.png")
+    status, _, err = command(main, f"ckpt={checkpoint}", "img=long.png", "out=long.webp")
+    assert status == 2 and "16400 x 16 px cannot be written as .webp" in err and not (tmp_path / "long.webp").exists()
+
+
 def test_one_bad_file_among_many_is_reported_and_skipped(command, checkpoint, photographs, tmp_path):
     (photographs / "05.jpg").write_text("no picture")
     picture(0, 64, 8).save(photographs / "06.jpg")
