@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from fastnst.checkpoint import load_net
 from fastnst.errors import UserError
@@ -60,7 +60,9 @@ class Stylizer:
         """
         check_controls(strength, preserve_color, style_scale, tile)
         profile = image.info.get("icc_profile")
-        image = ImageOps.exif_transpose(image)
+        # Copies are avoided where nothing changes: a picture may be a good part of the memory.
+        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            image = ImageOps.exif_transpose(image)
         exif = image.getexif()
         image = image.convert("RGBA") if image.has_transparency_data else to_rgb(image)
         if size is not None and max(image.size) > size:
@@ -94,7 +96,9 @@ class Stylizer:
         if min(working[0].size) < LEAST:
             raise ValueError(f"{working[0].width} x {working[0].height} px is too small; {LEAST} px is the least side")
         results = []
-        mixed = self._mixed(np.stack([np.asarray(picture) for picture in working]), tile, progress)
+        pixels = [np.asarray(picture) for picture in working]
+        mixed = self._mixed(np.stack(pixels) if len(pixels) > 1 else pixels[0][None], tile, progress)
+        del pixels
         for photograph, pixels in zip(photographs, mixed, strict=True):
             result = Image.fromarray(pixels)
             if result.size != size:
@@ -119,8 +123,9 @@ class Stylizer:
         if tile == "auto":
             tile = rows_at_a_time(pictures.shape, net.architecture["width"], free_memory(self.device))
         if tile is not None:
-            return np.stack([restyle_in_strips(net, picture, tile, progress) for picture in pictures])
-        batch = torch.from_numpy(pictures).to(self.device).permute(0, 3, 1, 2).float() / 255
+            results = [restyle_in_strips(net, picture, tile, progress) for picture in pictures]
+            return np.stack(results) if len(results) > 1 else results[0][None]
+        batch = torch.tensor(pictures, device=self.device).permute(0, 3, 1, 2).float() / 255
         results = net(batch.contiguous(memory_format=torch.channels_last))
         return results.clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
