@@ -86,7 +86,7 @@ def build_page(studio: Studio):
                     label="Photograph", file_types=["image"], type="filepath", elem_id="photograph", height=120
                 )
                 gallery = gr.Gallery(
-                    studio.thumbnails(), label="Styles", columns=4, height="auto", object_fit="cover",
+                    studio.thumbnails(), label="Styles", columns=4, height=165, object_fit="cover",
                     allow_preview=False, interactive=False, buttons=[],
                 )  # fmt: skip
                 style = gr.Radio(names, value=names[0], label="Style", elem_id="style")
