@@ -3,6 +3,7 @@
 import functools
 import http.server
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -200,7 +201,9 @@ def test_onnx_runs_in_the_browser(browser, command, checkpoints, tmp_path):
 
 def test_tensorboard_shows_its_pictures(browser, command, small_training, tmp_path):
     assert command(train, *small_training)[0] == 0
-    port = 16006
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
     board = subprocess.Popen(
         [sys.executable, "-m", "tensorboard.main", "--logdir", str(tmp_path / "runs"), "--port", str(port)],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
