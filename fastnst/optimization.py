@@ -76,9 +76,12 @@ def _descend(objective: Objective, target: Tensor, pixels: Tensor, stepper, sche
             stepper.step(evaluate)
             scheduler.step()
             with torch.no_grad():
-                if isinstance(stepper, torch.optim.LBFGS):
-                    _bound_step(stepper.state[pixels], pixels, before, unit)
+                memory = stepper.state[pixels] if isinstance(stepper, torch.optim.LBFGS) else {}
+                if "d" in memory:
+                    _bound_step(memory, pixels, before, unit)
                 pixels.clamp_(0, 1 / unit)
+                if "d" in memory:  # L-BFGS learns curvature from its steps: let it see the one that was taken
+                    memory["d"] = ((pixels - before) / memory["t"]).view(-1)
         else:
             evaluate()
         # An optimizer that searches along a line evaluates more than once: the first time at the iterate itself.
@@ -90,9 +93,7 @@ def _descend(objective: Objective, target: Tensor, pixels: Tensor, stepper, sche
 
 
 def _bound_step(memory: dict, pixels: Tensor, before: Tensor, unit: float) -> None:
-    """Replaces the step that L-BFGS has just taken by one of bounded length, in its memory too: it learns from its steps."""
-    if "d" not in memory:
-        return
+    """Replaces the step that L-BFGS has just taken by one of bounded length, in its memory too."""
     direction = memory["d"].view_as(pixels)
     length = direction.abs().mean().item() * abs(memory["t"]) * unit
     if length > 0 and not STEP[0] <= length <= STEP[1]:
