@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from fastnst.errors import UserError
+from fastnst.errors import UserError, is_number, is_whole
 
 PACKAGE = Path(__file__).resolve().parent
 # In a wheel the configs lie inside the package, in a clone beside it.
@@ -67,27 +67,23 @@ def check_whole(cfg: DictConfig, least: Mapping[str, int], optional: Collection[
     """Raises UserError unless each key of `least` holds a whole number from that on, or null where it is `optional`."""
     for key, smallest in least.items():
         value = OmegaConf.select(cfg, key)
-        if not (value is None and key in optional) and not _is_whole(value, smallest):
+        if not (value is None and key in optional) and not is_whole(value, smallest):
             raise UserError(f"{key}={value}: give a whole number from {smallest}")
 
 
 def whole_numbers(cfg: DictConfig, key: str, least: int) -> list[int]:
     """The list that `key` holds. Raises UserError unless it is one of whole numbers from `least`, and not empty."""
     values = OmegaConf.select(cfg, key)
-    if not OmegaConf.is_list(values) or not len(values) or not all(_is_whole(value, least) for value in values):
+    if not OmegaConf.is_list(values) or not len(values) or not all(is_whole(value, least) for value in values):
         raise UserError(f"{key}={values}: give whole numbers from {least} in brackets, such as {key}=[256,512]")
     return list(values)
-
-
-def _is_whole(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def check_numbers(cfg: DictConfig, ranges: Mapping[str, tuple[float, float]]) -> None:
     """Raises UserError unless each key of `ranges` holds a number in its range, both ends included."""
     for key, (least, most) in ranges.items():
         value = OmegaConf.select(cfg, key)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+        if not is_number(value, least, most):
             raise UserError(f"{key}={value}: give a number from {least:g} to {most:g}")
 
 

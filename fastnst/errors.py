@@ -1,4 +1,4 @@
-"""The one exception that users see as a single line."""
+"""The one exception that users see as a single line, and what values they give are checked by."""
 
 
 class UserError(Exception):
@@ -6,3 +6,13 @@ class UserError(Exception):
 
     The command line prints it on stderr and exits with status 2 (see `fastnst.cli`).
     """
+
+
+def is_whole(value: object, least: int) -> bool:
+    """Whether a value that a user gave is a whole number from `least` on; true and false are none."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def is_number(value: object, least: float, most: float) -> bool:
+    """Whether a value that a user gave is a number from `least` to `most`, both included; true and false are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most

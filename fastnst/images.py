@@ -42,15 +42,15 @@ def load_rgb(path: str | Path, size: int | None = None) -> Image.Image:
             image = to_rgb(ImageOps.exif_transpose(file))
     except UNREADABLE as error:
         raise UserError(f"{path}: cannot be read as a picture ({error})") from None
-    if size is not None:
-        scale = size / min(image.size)
-        image = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.LANCZOS)
-    return image
+    return image if size is None else _scaled(image, size / min(image.size))
 
 
 def fit(image: Image.Image, long_side: int) -> Image.Image:
     """The picture enlarged or reduced until its long side has so many px."""
-    scale = long_side / max(image.size)
+    return _scaled(image, long_side / max(image.size))
+
+
+def _scaled(image: Image.Image, scale: float) -> Image.Image:
     return image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.LANCZOS)
 
 

@@ -10,7 +10,7 @@ import torch
 from PIL import ExifTags, Image, ImageOps
 
 from fastnst.checkpoint import load_net
-from fastnst.errors import UserError
+from fastnst.errors import UserError, is_number, is_whole
 from fastnst.images import SUFFIXES, UNREADABLE, best_device, check_suffix, fit, save, to_rgb
 from fastnst.tiling import restyle_in_strips
 from fastnst.transform_net import TransformNet
@@ -133,11 +133,11 @@ class Stylizer:
 def check_controls(strength: object, preserve_color: object, style_scale: object, tile: object) -> None:
     """Raises UserError for a value that `Stylizer` does not take."""
     for name, value, least, most in (("strength", strength, 0, 1), ("style_scale", style_scale, 0.1, 10)):
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+        if not is_number(value, least, most):
             raise UserError(f"{name}={value}: give a number from {least} to {most}")
     if not isinstance(preserve_color, bool):
         raise UserError(f"preserve_color={preserve_color}: give true or false")
-    if tile not in ("auto", None) and (isinstance(tile, bool) or not isinstance(tile, int) or tile < LEAST):
+    if tile not in ("auto", None) and not is_whole(tile, LEAST):
         raise UserError(f"tile={tile}: give auto, null or a number of rows from {LEAST}")
 
 

@@ -3,13 +3,13 @@
 Pictures are RGB in 0-1. Each loss is a mean over the batch.
 """
 
-import math
+import sys
 from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from fastnst.errors import UserError
+from fastnst.errors import UserError, is_number
 from fastnst.loss_network import STYLE_LAYERS, LossNetwork, check_layers
 
 
@@ -137,7 +137,7 @@ class Objective(nn.Module):
         self.content_layer = content_layer
         self.style_layers = self.layer_weights({k: v for k, v in style_layers.items() if v > 0})
         for name, weight in (("content", content_weight), ("style", style_weight), ("tv", tv_weight)):
-            if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
+            if not is_number(weight, 0, sys.float_info.max):
                 raise UserError(f"loss.{name}_weight={weight}: give a number from 0")
         self.weights = {"content": content_weight, "style": style_weight, "tv": tv_weight}
         with torch.no_grad():

@@ -1,5 +1,6 @@
 """The page: what it does without a browser, and all of it in a real one."""
 
+import contextlib
 import functools
 import http.server
 import shutil
@@ -125,6 +126,16 @@ def browser():
         browser.close()
 
 
+def upload(page, file: Path) -> None:
+    """Gives the page a file; again if that was before its script listened."""
+    for _ in range(8):
+        page.wait_for_selector("#photograph input[type=file]", state="attached")
+        page.set_input_files("#photograph input[type=file]", file)
+        with contextlib.suppress(Exception):
+            return page.get_by_text(file.name).first.wait_for(timeout=8_000)
+    raise AssertionError(f"{file.name} never arrived")
+
+
 def test_upload_restyle_compare_download(browser, checkpoints, tmp_path):
     cfg = OmegaConf.load(ROOT / "configs" / "serve.yaml")
     cfg = OmegaConf.merge(cfg, {"checkpoints": str(checkpoints), "max_megapixels": 1})
@@ -134,8 +145,7 @@ def test_upload_restyle_compare_download(browser, checkpoints, tmp_path):
         Image.new("L", (1200, 1000)).save(tmp_path / "large.png")
         page = browser.new_page()
         page.goto(address)
-        page.set_input_files("#photograph input[type=file]", tmp_path / "photo.png")
-        page.get_by_text("photo.png").first.wait_for()
+        upload(page, tmp_path / "photo.png")
         page.get_by_label("sea", exact=True).check()
         page.click("#restyle")
         page.wait_for_selector("#result img", timeout=60_000)
@@ -158,8 +168,7 @@ def test_upload_restyle_compare_download(browser, checkpoints, tmp_path):
         assert np.array_equal(load_rgb(tmp_path / "result.png"), expected)
 
         page.reload()
-        page.set_input_files("#photograph input[type=file]", tmp_path / "large.png")
-        page.get_by_text("large.png").first.wait_for()
+        upload(page, tmp_path / "large.png")
         page.click("#restyle")
         page.get_by_text("1 is the most").first.wait_for()
     finally:
