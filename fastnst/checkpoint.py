@@ -1,9 +1,10 @@
-"""Checkpoints for inference: a safetensors file with the transform net's weights, and what they are, as metadata.
+"""Checkpoints for inference: a safetensors file with a net's weights, and what they are, as metadata.
 
 Nothing here unpickles: a Lightning .ckpt is read by torch's weights_only loader, which makes tensors and plain containers.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -13,19 +14,22 @@ from torch import Tensor
 
 from fastnst.errors import UserError
 from fastnst.images import write_bytes
+from fastnst.loss_network import STYLE_LAYERS, LossNetwork
+from fastnst.styles import KINDS, ArbitraryNet, MultiStyleNet, Painted
 from fastnst.transform_net import TransformNet
 
 FORMAT = "fastnst transform net 1"
+Style = str | Mapping[str, float] | None  # which style of a checkpoint: see `load_style`
 
 
-def export(path: str | Path, net: TransformNet, info: dict) -> None:
+def export(path: str | Path, net: TransformNet | MultiStyleNet | ArbitraryNet, info: dict) -> None:
     """Writes `net` and `info` (anything JSON holds: style, objective, steps, version), whole or not at all."""
     metadata = {"format": FORMAT, "architecture": json.dumps(net.architecture), "info": json.dumps(info)}
     write_bytes(path, save({k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}, metadata))
 
 
-def load_net(path: str | Path) -> tuple[TransformNet, dict]:
-    """The transform net, in eval mode on the CPU, and its info, from an exported file or a Lightning .ckpt.
+def load_net(path: str | Path) -> tuple[TransformNet | MultiStyleNet | ArbitraryNet, dict]:
+    """The net, in eval mode on the CPU, and its info, from an exported file or a Lightning .ckpt.
 
     Raises UserError, with a line that says what is wrong, for anything else.
     """
@@ -36,14 +40,49 @@ def load_net(path: str | Path) -> tuple[TransformNet, dict]:
     try:
         if not isinstance(architecture, dict):
             raise TypeError("no architecture")
-        net = TransformNet(**architecture)
+        net = build(architecture)
         net.load_state_dict(weights)
-    except (RuntimeError, TypeError, UserError) as error:
+    except (RuntimeError, TypeError, KeyError, UserError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: its weights are not those of the transform net it names ({reason})") from None
     if not all(tensor.isfinite().all() for tensor in weights.values()):
         raise UserError(f"{path}: holds weights that are not finite numbers; its training had failed")
     return net.eval(), info
+
+
+def load_style(path: str | Path, style: Style = None) -> tuple[TransformNet | Painted, dict]:
+    """One style of a checkpoint, and the checkpoint's info.
+
+    style: for a checkpoint of several styles a name, for one of any painting a picture's file, or {name or file: share} to
+    mix them. A checkpoint of one style wants none. Raises UserError where the two do not fit.
+    """
+    net, info = load_net(path)
+    if isinstance(style, str):
+        style = {style: 1.0}
+    if style is not None and (not isinstance(style, Mapping) or not style):
+        raise UserError(f"style={style}: give a name, or shares such as {{wave: 0.5, starry: 0.5}}")
+    if isinstance(net, MultiStyleNet):
+        if style is None and len(net.styles) > 1:
+            raise UserError(f"{path} holds {', '.join(net.styles)}: give style=NAME, or shares of several")
+        return net.choose(style or {net.styles[0]: 1.0}), info
+    if isinstance(net, ArbitraryNet):
+        if style is None:
+            raise UserError(f"{path} takes any painting: give style=painting.jpg")
+        try:
+            network, size = info["objective"]["loss_network"], info["style"]["size"]
+            network = LossNetwork(network["weights"], network["network"], STYLE_LAYERS)
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{path}: does not say what loss network it was trained with ({error!r})") from None
+        return Painted(net, network, {str(file): share for file, share in style.items()}, size), info
+    if style is not None:
+        raise UserError(f"style={', '.join(map(str, style))}: {path} holds one style; leave style out")
+    return net, info
+
+
+def build(architecture: dict) -> TransformNet | MultiStyleNet | ArbitraryNet:
+    """An untrained net of that `architecture`. Raises TypeError, KeyError or UserError for what is none."""
+    arguments = dict(architecture)
+    return KINDS[arguments.pop("kind")](**arguments) if "kind" in arguments else TransformNet(**arguments)
 
 
 def _read_exported(path: Path) -> tuple[dict[str, Tensor], dict, dict]:

@@ -1,5 +1,6 @@
 """Exports a checkpoint to other runtimes, ONNX, TorchScript or torch.export's archive, and runs what it has written."""
 
+import copy
 import io
 import json
 import subprocess
@@ -14,10 +15,11 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from fastnst.checkpoint import load_net
+from fastnst.checkpoint import load_style
 from fastnst.cli import check_flags, path_of, run
 from fastnst.errors import UserError
 from fastnst.images import check_writable, write_bytes
+from fastnst.styles import Painted
 from fastnst.transform_net import TransformNet
 
 SUFFIX = {"onnx": ".onnx", "torchscript": ".pt", "pt2": ".pt2"}
@@ -170,14 +172,15 @@ def export(cfg: DictConfig) -> None:
     if cfg.page and (cfg.format, cfg.processing) != ("onnx", "inside"):
         raise UserError("page=true: the page runs format=onnx with processing=inside")
     checkpoint, path, suffix = path_of(cfg, "ckpt"), path_of(cfg, "out"), SUFFIX[cfg.format]
-    net, info = load_net(checkpoint)
+    net, info = load_style(checkpoint, cfg.style)
+    net = net.at(1.0) if isinstance(net, Painted) else net
     if path.suffix in SUFFIX.values() and path.suffix != suffix:
         raise UserError(f"out={path}: a file of format={cfg.format} ends in {suffix}")
     if path.suffix != suffix:
         path = path / f"{checkpoint.stem}{suffix}"
     check_writable(path.parent)
     inside = cfg.processing == "inside"
-    product = Product(load_net(checkpoint)[0], inside, cfg.half).eval()
+    product = Product(copy.deepcopy(net), inside, cfg.half).eval()
     export_product(product, cfg.format, path, info | {"processing": cfg.processing, "half": cfg.half})
     call, _ = load_exported(path, cfg.format)
     print(f"largest difference from the checkpoint in float32: {largest_difference(call, net, inside):.3g} / 255")

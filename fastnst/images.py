@@ -42,7 +42,12 @@ def load_rgb(path: str | Path, size: int | None = None) -> Image.Image:
             image = to_rgb(ImageOps.exif_transpose(file))
     except UNREADABLE as error:
         raise UserError(f"{path}: cannot be read as a picture ({error})") from None
-    return image if size is None else _scaled(image, size / min(image.size))
+    return image if size is None else short_side(image, size)
+
+
+def short_side(image: Image.Image, size: int) -> Image.Image:
+    """The picture enlarged or reduced until its short side has so many px."""
+    return _scaled(image, size / min(image.size))
 
 
 def fit(image: Image.Image, long_side: int) -> Image.Image:

@@ -25,15 +25,18 @@ def infer(cfg: DictConfig) -> None:
     check_numbers(cfg, {"temporal": (0, 1)})
     name = "+".join(path.stem for path in checkpoints)
     source, out = path_of(cfg, "img"), path_of(cfg, "out")
+    style = OmegaConf.to_container(cfg.style) if OmegaConf.is_config(cfg.style) else cfg.style
+    if style is not None:
+        name += "_" + "+".join(Path(str(key)).stem for key in ([style] if isinstance(style, str) else style))
     if source.is_file() and source.suffix.lower() in film.SUFFIXES:
         target = out if out.suffix.lower() in film.SUFFIXES else out / f"{source.stem}_{name}.mp4"
-        infer_film(Stylizer(*checkpoints, weights=cfg.weights), source, target, cfg.size, cfg.temporal, controls)
+        infer_film(Stylizer(*checkpoints, weights=cfg.weights, style=style), source, target, cfg.size, cfg.temporal, controls)
         return
     root, pictures = find_pictures(str(source))
     into_folder = is_folder(out)
     if len(pictures) > 1 and not into_folder:
         raise UserError(f"out={out}: {len(pictures)} pictures need a folder to go to, not a file")
-    stylizer = Stylizer(*checkpoints, weights=cfg.weights)
+    stylizer = Stylizer(*checkpoints, weights=cfg.weights, style=style)
 
     failed = 0
     for picture in tqdm(pictures, unit="picture", disable=len(pictures) == 1):

@@ -9,9 +9,10 @@ import psutil
 import torch
 from PIL import ExifTags, Image, ImageOps
 
-from fastnst.checkpoint import load_net
+from fastnst.checkpoint import Style, load_style
 from fastnst.errors import UserError, is_number, is_whole
 from fastnst.images import SUFFIXES, UNREADABLE, best_device, check_suffix, fit, save, to_rgb
+from fastnst.styles import Painted
 from fastnst.tiling import restyle_in_strips
 from fastnst.transform_net import TransformNet
 
@@ -23,19 +24,23 @@ class Stylizer:
     """A trained style, called with a PIL image; or several, mixed.
 
     paths: an exported .safetensors or a Lightning .ckpt, or several. weights: the share of each, scaled to a sum of 1; the
-    same for all if left out. Raises UserError if a file is neither, or for weights that do not fit.
+    same for all if left out. style: which of a checkpoint's styles, see `fastnst.checkpoint.load_style`.
+    Raises UserError if a file is neither, or for weights or styles that do not fit.
     `info` holds what the (first) checkpoint says of itself: style, objective, steps, version.
     """
 
-    def __init__(self, *paths: str | Path, weights: Sequence[float] | None = None):
+    def __init__(self, *paths: str | Path, weights: Sequence[float] | None = None, style: Style = None):
         weights = [1.0] * len(paths) if weights is None else list(weights)
         if len(weights) != len(paths) or not all(w >= 0 and math.isfinite(w) for w in weights) or sum(weights) <= 0:
             raise UserError(f"weights={weights}: give one number from 0 for each of the {len(paths)} checkpoints, not all 0")
         self.weights = [weight / sum(weights) for weight in weights]
         self.device = best_device()
-        loaded = [load_net(path) for path in paths]
-        self.nets = [net.to(self.device, memory_format=torch.channels_last) for net, _ in loaded]
-        self.info = loaded[0][1]
+        loaded = [load_style(path, style) for path in paths]
+        self.styles, self.info = [style for style, _ in loaded], loaded[0][1]
+        self.nets = [self._ready(style.at(1.0) if isinstance(style, Painted) else style) for style in self.styles]
+
+    def _ready(self, net: TransformNet) -> TransformNet:
+        return net.to(self.device, memory_format=torch.channels_last)
 
     def __call__(
         self,
@@ -52,7 +57,8 @@ class Stylizer:
 
         size: the long side in px is reduced to it if it is longer. ICC profile and EXIF (less the orientation, which is
         carried out) are in the result's `info`.
-        strength: from 0, the photograph, to 1, the result. preserve_color: the photograph's chroma (Cb, Cr) with the
+        strength: from 0, the photograph, to 1, the result; with a net of any painting, from the photograph's own style to
+        the painting's. preserve_color: the photograph's chroma (Cb, Cr) with the
         result's luminance (Y). style_scale: strokes so many times as large, by working at a size so many times smaller.
         tile: rows of the picture computed at a time (`fastnst.tiling`: the same result in less memory); None: all at once;
         `auto`: all at once if there is memory for it. progress: called with the share done of a picture in strips.
@@ -95,9 +101,12 @@ class Stylizer:
             working = [fit(photograph, max(1, round(max(size) / style_scale))) for photograph in photographs]
         if min(working[0].size) < LEAST:
             raise ValueError(f"{working[0].width} x {working[0].height} px is too small; {LEAST} px is the least side")
-        results = []
+        nets, results = self.nets, []
+        if strength < 1 and len(nets) == 1 and isinstance(self.styles[0], Painted):
+            # Between two styles, and not between two pictures: strokes fade without a double image.
+            nets, strength = [self._ready(self.styles[0].at(strength, photographs[0]))], 1.0
         pixels = [np.asarray(picture) for picture in working]
-        mixed = self._mixed(np.stack(pixels) if len(pixels) > 1 else pixels[0][None], tile, progress)
+        mixed = self._mixed(nets, np.stack(pixels) if len(pixels) > 1 else pixels[0][None], tile, progress)
         del pixels
         for photograph, pixels in zip(photographs, mixed, strict=True):
             result = Image.fromarray(pixels)
@@ -110,13 +119,13 @@ class Stylizer:
             results.append(Image.blend(photograph, result, strength) if strength < 1 else result)
         return results
 
-    def _mixed(self, pictures: np.ndarray, tile: int | str | None, progress: Callable[[float], object]) -> np.ndarray:
+    def _mixed(self, nets: list[TransformNet], pictures: np.ndarray, tile: int | str | None, progress) -> np.ndarray:
         """The nets' results for pictures, (N, H, W, 3) uint8, mixed by their weights."""
-        if len(self.nets) == 1:
-            return self._pass(self.nets[0], pictures, tile, progress)
+        if len(nets) == 1:
+            return self._pass(nets[0], pictures, tile, progress)
         mixed = np.zeros(pictures.shape, np.float32)
-        for i, (net, weight) in enumerate(zip(self.nets, self.weights, strict=True)):
-            mixed += weight * self._pass(net, pictures, tile, lambda share, i=i: progress((i + share) / len(self.nets)))
+        for i, (net, weight) in enumerate(zip(nets, self.weights, strict=True)):
+            mixed += weight * self._pass(net, pictures, tile, lambda share, i=i: progress((i + share) / len(nets)))
         return mixed.round().astype(np.uint8)
 
     def _pass(self, net: TransformNet, pictures: np.ndarray, tile: int | str | None, progress) -> np.ndarray:

@@ -4,7 +4,7 @@ Pictures are RGB in 0-1. Each loss is a mean over the batch.
 """
 
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -111,7 +111,8 @@ class Objective(nn.Module):
     one pair of weights trades a photograph's content for a painting's statistics at the same rate for any painting.
 
     loss_network: takes (images, layers), gives features by layer.
-    style_image: (1, 3, H, W), RGB in 0-1. Its Gram matrices are computed here, once, and kept as buffers.
+    style_images: the paintings, each (1, 3, H, W), RGB in 0-1: one, or several for a net of several styles. Their Gram
+        matrices are computed here, once, and kept as buffers, (number of paintings, C, C).
     content_layer: name. style_layers: {name: weight}. Raises UserError for a layer that is not there.
     """
 
@@ -121,7 +122,7 @@ class Objective(nn.Module):
     def __init__(
         self,
         loss_network: LossNetwork,
-        style_image: Tensor,
+        style_images: Sequence[Tensor],
         content_layer: str = "relu3_3",
         style_layers: Mapping[str, float] | None = None,
         content_weight: float = 1.0,
@@ -141,24 +142,35 @@ class Objective(nn.Module):
                 raise UserError(f"loss.{name}_weight={weight}: give a number from 0")
         self.weights = {"content": content_weight, "style": style_weight, "tv": tv_weight}
         with torch.no_grad():
-            for layer, features in self.features(style_image, self.style_layers).items():
-                self.register_buffer(f"gram_{layer}", self.gram(features), persistent=False)
-            self.measure_units(reference_picture().to(style_image))
+            paintings = [self.grams(self.features(image, self.style_layers)) for image in style_images]
+            for layer in self.style_layers:
+                self.register_buffer(f"gram_{layer}", torch.cat([grams[layer] for grams in paintings]), persistent=False)
+            self.measure_units(reference_picture().to(style_images[0]))
 
     @torch.no_grad()
     def target(self, photographs: Tensor) -> Tensor:
         """The content layer's features of the photographs, (N, 3, H, W) in 0-1: what `forward` compares results with."""
         return self.features(photographs, [self.content_layer])[self.content_layer]
 
-    def forward(self, images: Tensor, target: Tensor) -> dict[str, Tensor]:
+    def paintings(self, index: Tensor | slice = slice(None)) -> dict[str, Tensor]:
+        """The Gram matrices of the style images that `index` chooses, (N, C, C) by layer."""
+        return {layer: getattr(self, f"gram_{layer}")[index] for layer in self.style_layers}
+
+    def grams(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The Gram matrices, (N, C, C) by layer, of features at the style layers."""
+        return {layer: self.gram(features[layer]) for layer in self.style_layers}
+
+    def forward(self, images: Tensor, target: Tensor, paintings: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Terms by name: `total`, `content`, `style`, `tv`, and `style/<layer>` (each unweighted, a scalar).
 
         images: the restyled pictures, (N, 3, H, W) in 0-1. target: `target` of what they were made of.
+        paintings: Gram matrices by layer, one for each picture or one for all; those of the (one) style image if left out.
         """
+        paintings = self.paintings() if paintings is None else paintings
         features = self.features(images, {self.content_layer, *self.style_layers})
         terms = {}
-        for layer in self.style_layers:
-            terms[f"style/{layer}"] = self.style(self.gram(features[layer]), getattr(self, f"gram_{layer}"))
+        for layer, gram in self.grams(features).items():
+            terms[f"style/{layer}"] = self.style(gram, paintings[layer])
         terms["content"] = self.content(features[self.content_layer], target)
         terms["style"] = sum(weight * terms[f"style/{layer}"] for layer, weight in self.style_layers.items())
         terms["tv"] = self.variation(images)
@@ -185,7 +197,8 @@ class Objective(nn.Module):
         return gram_matrix(features)
 
     def style(self, gram: Tensor, target: Tensor) -> Tensor:
-        return style_loss(gram, target) / target.square().sum()
+        unit = target.square().sum((1, 2), keepdim=True).sqrt()
+        return style_loss(gram / unit, target / unit)
 
     def total_variation(self, images: Tensor) -> Tensor:
         return total_variation(images)

@@ -21,8 +21,8 @@ Rows = Callable[[int, int], Tensor]  # rows first to last (exclusive) of a featu
 class Layer:
     """A layer's output, `height` rows of which any can be asked for by calling it with (first, last)."""
 
-    def __init__(self, rows: Rows, height: int):
-        self.rows, self.height = rows, height
+    def __init__(self, rows: Rows, height: int, kept: Tensor | None = None):
+        self.rows, self.height, self.kept = rows, height, kept
 
     def __call__(self, first: int, last: int) -> Tensor:
         return self.rows(first, last)
@@ -54,7 +54,7 @@ def restyle_in_strips(
     for module in net.layers:
         layer = work.apply(module, layer)
         # Once it is a quarter of the size a map is kept, as long as maps stay so small.
-        if layer.height * 4 <= height + 3 and isinstance(module, (nn.Conv2d, Residual)):
+        if layer.height * 4 <= height + 3 and isinstance(module, nn.Conv2d):
             layer = work.keep(layer)
     result = np.empty_like(picture)
     for first, last in work.over(layer):
@@ -92,26 +92,34 @@ class _Work:
         if isinstance(module, nn.InstanceNorm2d):
             return self._instance_norm(module, below)
         if isinstance(module, Residual):
-            inner = below
+            inner, kept = below, None
             for step in module.layers:
                 inner = self.apply(step, inner)
                 if isinstance(step, nn.Conv2d):
-                    inner = self.keep(inner)
-            return Layer(lambda a, b: below(a, b) + inner(a, b), below.height)
+                    inner = self.keep(inner, kept)
+                    kept = inner.kept
+            return self.keep(Layer(lambda a, b: below(a, b) + inner(a, b), below.height), kept)
         assert isinstance(module, nn.Sequential)
         for step in module:
             below = self.apply(step, below)
         return below
 
-    def keep(self, layer: Layer) -> Layer:
-        """The same layer, computed now and held in half precision."""
-        kept = None
+    def keep(self, layer: Layer, kept: Tensor | None = None) -> Layer:
+        """The same layer, computed now and held in half precision, in a new map or in the map `kept`.
+
+        `kept` may be what the layer is computed from, as no row is asked for again once those of two strips on are
+        computed: each strip is written one strip late.
+        """
+        late = None
         for first, last in self.over(layer):
             rows = layer(first, last)
             if kept is None:
                 kept = rows.new_empty((1, rows.shape[1], layer.height, rows.shape[3]), dtype=torch.float16)
-            kept[..., first:last, :] = rows
-        return Layer(lambda a, b: kept[..., a:b, :].float(), layer.height)
+            if late is not None:
+                kept[..., late[0] : late[1], :] = late[2]
+            late = first, last, rows
+        kept[..., late[0] : late[1], :] = late[2]
+        return Layer(lambda a, b: kept[..., a:b, :].float(), layer.height, kept)
 
     def _instance_norm(self, module: nn.InstanceNorm2d, below: Layer) -> Layer:
         count, total, squares = 0, 0.0, 0.0
