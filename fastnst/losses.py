@@ -45,8 +45,10 @@ class _Gram(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
+        # The gradient is rounded to x's type in any case. bfloat16 holds whatever float32 does; half precision does not.
+        wide = x if x.dtype == torch.bfloat16 else _at_least_float32(x)
         with torch.autocast(x.device.type, enabled=False):
-            return (_at_least_float32(x) @ (grad + grad.transpose(1, 2))).to(x.dtype)
+            return (wide @ (grad + grad.transpose(1, 2)).to(wide.dtype)).to(x.dtype)
 
 
 def _at_least_float32(x: Tensor) -> Tensor:

@@ -1,12 +1,31 @@
 """The image transform net of Johnson et al. 2016 (supplementary material, table 1), with instance normalization."""
 
+from contextlib import nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastnst.errors import UserError
 
-NORMS = {"instance": lambda c: nn.InstanceNorm2d(c, affine=True), "batch": nn.BatchNorm2d}
+
+class InstanceNorm(nn.InstanceNorm2d):
+    """Instance normalization (Ulyanov et al. 2017), in the layout that its input has.
+
+    (N, C, H, W) in and out. Torch's own gives channels-first whatever it is given, and each convolution behind it copies
+    that back to channels-last. On the CPU this is the same as a group normalization with one channel a group, whose
+    gradient is slow, and as a batch normalization of each picture alone, whose gradient is not.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu":
+            return super().forward(x)
+        if not (x.requires_grad and torch.is_grad_enabled()):
+            return F.group_norm(x, self.num_features, self.weight, self.bias, self.eps)
+        return torch.cat([F.batch_norm(p, None, None, self.weight, self.bias, True, eps=self.eps) for p in x.split(1)])
+
+
+NORMS = {"instance": lambda c: InstanceNorm(c, affine=True), "batch": nn.BatchNorm2d}
 
 
 class TransformNet(nn.Module):
@@ -78,9 +97,22 @@ class Residual(nn.Module):
         return x + self.layers(x)
 
 
+class ReflectedConv2d(nn.Conv2d):
+    """A convolution of the picture reflected at its border: nn.Conv2d's with padding_mode="reflect".
+
+    Autocast on the CPU would have the reflection in float32, and the result copied back to half precision.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        autocast = torch.is_autocast_enabled(x.device.type)
+        with torch.autocast(x.device.type, enabled=False) if autocast else nullcontext():
+            x = F.pad(x, self._reversed_padding_repeated_twice, mode="reflect")
+        return F.conv2d(x, self.weight, self.bias, self.stride)
+
+
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, bias: bool = False) -> nn.Conv2d:
     # No bias before a normalization, which would subtract it again.
-    return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=bias, padding_mode="reflect")
+    return ReflectedConv2d(inputs, outputs, kernel, stride, kernel // 2, bias=bias, padding_mode="reflect")
 
 
 def _up(inputs: int, outputs: int, upsample: str) -> nn.Module:
