@@ -29,6 +29,8 @@ PATH_KEYS = (
     "style.image",
     "data.root",
     "data.val_root",
+    "data.urls",
+    "root",
     "checkpoints",
     "loss_network.weights",
     "init",

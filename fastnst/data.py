@@ -1,14 +1,19 @@
-"""Photographs for training and for validation: a folder of them, or the samples that scikit-image ships.
+"""Photographs for training and for validation: a folder of them, a zip, or the samples that scikit-image ships.
 
 Every crop depends on the seed and on its position in the stream of training photographs alone, so that the number of
 workers changes nothing and a resumed run sees what an uninterrupted one would have.
 """
 
+import functools
+import io
 import math
 import os
 import warnings
+import zipfile
+import zlib
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
@@ -45,27 +50,79 @@ def sample_photographs() -> tuple[list[Path], list[Path]]:
     return train, val
 
 
-def find_photographs(root: str | Path) -> list[Path]:
-    """All jpg, jpeg, png and webp files below `root`, sorted. Raises UserError if there is no such folder or none in it."""
+class Zipped(NamedTuple):
+    """A photograph in a zip, read in place: it stands where a Path does, and any process or thread may open it."""
+
+    parent: Path  # the zip
+    inside: str
+
+    def __str__(self) -> str:
+        return f"{self.parent}/{self.inside}"
+
+    @property
+    def name(self) -> str:
+        return PurePosixPath(self.inside).name
+
+    def is_file(self) -> bool:
+        return True
+
+    def open(self, mode: str = "rb") -> io.BytesIO:
+        """All its bytes, whose checksum is right. Raises OSError if they cannot be had."""
+        try:
+            return io.BytesIO(_opened(self.parent, os.getpid()).read(self.inside))
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, KeyError) as error:  # Runtime: unknown compression
+            raise OSError(f"{self}: {error}") from None
+
+
+Photograph = Path | Zipped
+
+
+@functools.cache
+def _opened(path: Path, process: int) -> zipfile.ZipFile:
+    # Of its own for each process, as those that are forked would move one another's position in the file.
+    return zipfile.ZipFile(path)
+
+
+def find_photographs(root: str | Path) -> list[Photograph]:
+    """All jpg, jpeg, png and webp files below the folder `root` or in the zip `root`, sorted.
+
+    Raises UserError if it is neither, has none in it, or is a zip that cannot be read.
+    """
     root = Path(root).expanduser()
-    if not root.is_dir():
-        raise UserError(f"{root}: no such folder; give data.root=/path/of/photographs")
-    paths = []
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        paths += [Path(folder, name) for name in names if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
+    if root.is_file():
+        paths = _find_in_zip(root)
+    elif root.is_dir():
+        paths = []
+        for folder, subfolders, names in os.walk(root, followlinks=True):
+            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+            paths += [Path(folder, name) for name in names if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
+        paths.sort()
+    else:
+        raise UserError(f"{root}: no such folder; give data.root=/path/of/photographs, or a zip of them")
     if not paths:
         raise UserError(f"{root}: no photographs ({', '.join(SUFFIXES)}) in it or below it")
-    return sorted(paths)
+    return paths
 
 
-def crop(path: Path, side: float, across: float, down: float, flip: bool, size: int) -> Tensor:
+def _find_in_zip(root: Path) -> list[Zipped]:
+    try:
+        with zipfile.ZipFile(root) as archive:
+            members = {member.filename: member for member in archive.infolist()}
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        raise UserError(f"{root}: neither a folder nor a whole zip ({error}); give photographs, or fetch it again") from None
+    names = [n for n in members if n.lower().endswith(SUFFIXES) and not n.startswith(".") and "/." not in n]
+    if any(members[name].flag_bits & 1 for name in names):
+        raise UserError(f"{root}: its photographs are encrypted; unpack it with the password, and give the folder")
+    return [Zipped(root, name) for name in sorted(names, key=lambda name: name.split("/"))]  # as paths are sorted
+
+
+def crop(path: Photograph, side: float, across: float, down: float, flip: bool, size: int) -> Tensor:
     """One square crop of a photograph as float32 (3, size, size) in 0-1.
 
     side: the crop's side as a fraction of the photograph's short side; across, down: where it lies in what is left, 0-1.
     Raises OSError, ValueError or SyntaxError (from Pillow) if the file is not a whole picture.
     """
-    with Image.open(path) as image:
+    with path.open("rb") as file, Image.open(file) as image:
         short = min(image.size)
         # A JPEG is decoded at the smallest of the scales 1, 1/2, 1/4, 1/8 that leaves at least `size` px in the crop.
         scale = size / (side * short)
@@ -79,6 +136,13 @@ def crop(path: Path, side: float, across: float, down: float, flip: bool, size: 
     return to_tensor(ImageOps.mirror(square) if flip else square)
 
 
+def draw(scale: tuple[float, float], seed: tuple[int, ...]) -> tuple[float, float, float, bool]:
+    """`crop`'s side, across, down and flip, by chance. scale: smallest and largest side; seed: whole numbers from 0."""
+    low, high = scale
+    random = np.random.default_rng(seed).random(4)
+    return low + (high - low) * random[0], random[1], random[2], random[3] < 0.5
+
+
 class Photographs(Dataset):
     """Square crops of photographs. Indexed by (position in the stream, index of the photograph).
 
@@ -90,7 +154,7 @@ class Photographs(Dataset):
     that is not a whole picture comes the next one that is. Raises UserError if none is.
     """
 
-    def __init__(self, paths: list[Path], size: int, scale: tuple[float, float] = (1, 1), seed: int | None = None):
+    def __init__(self, paths: list[Photograph], size: int, scale: tuple[float, float] = (1, 1), seed: int | None = None):
         self.paths, self.size, self.scale, self.seed = paths, size, scale, seed
 
     def __len__(self) -> int:
@@ -112,9 +176,7 @@ class Photographs(Dataset):
     def _draw(self, position: int) -> tuple[float, float, float, bool]:
         if self.seed is None:
             return 1.0, 0.5, 0.5, False
-        low, high = self.scale
-        random = np.random.default_rng((self.seed, 0, position)).random(4)
-        return low + (high - low) * random[0], random[1], random[2], random[3] < 0.5
+        return draw(self.scale, (self.seed, 0, position))
 
 
 class Stream(Sampler):
@@ -145,20 +207,16 @@ def collate(items: list[dict]) -> dict:
     return {"image": torch.stack([i["image"] for i in items]), "bad": [path for i in items for path in i["bad"]]}
 
 
-class PhotoData(pl.LightningDataModule):
-    """Training crops and fixed held-out photographs.
+class CropData(pl.LightningDataModule):
+    """What the kinds of data share: their crops' arguments, their loaders, the validation.
 
-    root: a folder (any tree of jpg, jpeg, png, webp), or None for scikit-image's samples.
-    val_root: a folder to validate on; None holds out `val_count` photographs of `root`, the same ones in every run.
-    size: side of the crops in px. scale: see `Photographs`. batch_size: per device. seed: of the order and the crops.
-    workers: decoding processes; None takes one for each core that is left, at most 8.
+    val_paths: the held-out photographs. size: side of the crops in px. scale: see `Photographs`. batch_size: per device.
+    seed: of the order and the crops. workers: decoding processes; None takes one for each core that is left, at most 8.
     """
 
     def __init__(
         self,
-        root: str | None = None,
-        val_root: str | None = None,
-        val_count: int = 8,
+        val_paths: list[Photograph],
         size: int = 256,
         scale: tuple[float, float] = (0.5, 1.0),
         batch_size: int = 4,
@@ -166,13 +224,44 @@ class PhotoData(pl.LightningDataModule):
         workers: int | None = None,
     ):
         super().__init__()
-        if root is None:
-            self.train_paths, self.val_paths = sample_photographs()
-        else:
-            self.train_paths, self.val_paths = split(find_photographs(root), val_count, val_root)
-        self.size, self.scale, self.batch_size, self.seed = size, tuple(scale), batch_size, seed
+        self.val_paths, self.size, self.scale, self.batch_size, self.seed = val_paths, size, tuple(scale), batch_size, seed
         self.workers = min(8, max(1, (os.cpu_count() or 1) - 1)) if workers is None else workers
-        for paths in (self.train_paths, self.val_paths):
+
+    def train_loader(self, dataset: Dataset, sampler: Sampler | None = None) -> DataLoader:
+        return DataLoader(
+            dataset,
+            self.batch_size,
+            sampler=sampler,
+            num_workers=self.workers,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def val_dataloader(self) -> DataLoader:
+        photographs = Photographs(self.val_paths, self.size)
+        order = [(0, index) for index in range(len(photographs))]
+        return DataLoader(photographs, 1, sampler=order, collate_fn=collate)
+
+
+class PhotoData(CropData):
+    """Training crops and fixed held-out photographs.
+
+    root: a folder or a zip (any tree of jpg, jpeg, png, webp), or None for scikit-image's samples.
+    val_root: the same, to validate on; None holds out `val_count` photographs of `root`, the same ones in every run.
+    arguments: see `CropData`.
+    """
+
+    def __init__(
+        self,
+        root: str | None = None,
+        val_root: str | None = None,
+        val_count: int = 8,
+        **arguments,
+    ):
+        train_paths, val_paths = sample_photographs() if root is None else split(find_photographs(root), val_count, val_root)
+        super().__init__(val_paths, **arguments)
+        self.train_paths = train_paths
+        for paths in (train_paths, val_paths):
             if not any(map(is_readable, paths)):
                 raise UserError(f"{paths[0].parent if paths else root}: none of the files can be read as a photograph")
 
@@ -188,22 +277,10 @@ class PhotoData(pl.LightningDataModule):
             rank=trainer.global_rank,
             world=trainer.world_size,
         )
-        return DataLoader(
-            photographs,
-            self.batch_size,
-            sampler=stream,
-            num_workers=self.workers,
-            collate_fn=collate,
-            pin_memory=torch.cuda.is_available(),
-        )
-
-    def val_dataloader(self) -> DataLoader:
-        photographs = Photographs(self.val_paths, self.size)
-        order = [(0, index) for index in range(len(photographs))]
-        return DataLoader(photographs, 1, sampler=order, collate_fn=collate)
+        return self.train_loader(photographs, stream)
 
 
-def split(paths: list[Path], val_count: int, val_root: str | None) -> tuple[list[Path], list[Path]]:
+def split(paths: list[Photograph], val_count: int, val_root: str | None) -> tuple[list[Photograph], list[Photograph]]:
     """Training and validation photographs. Raises UserError if fewer than two are there to be split."""
     if val_root is not None:
         return paths, find_photographs(val_root)[:val_count]
@@ -218,7 +295,7 @@ def split(paths: list[Path], val_count: int, val_root: str | None) -> tuple[list
     return [p for i, p in enumerate(paths) if i not in held_out], [paths[i] for i in sorted(held_out)]
 
 
-def is_readable(path: Path) -> bool:
+def is_readable(path: Photograph) -> bool:
     """Whether the file is a whole picture."""
     try:
         crop(path, 1.0, 0.5, 0.5, False, 16)

@@ -33,13 +33,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def load_rgb(path: str | Path, size: int | None = None) -> Image.Image:
     """Opens a picture upright in RGB, its short side reduced or enlarged to `size` px if given.
 
-    Raises UserError if there is no such file or it is not a whole picture.
+    path: also `fastnst.data.Zipped`. Raises UserError if there is no such file or it is not a whole picture.
     """
-    if not Path(path).is_file():
+    path = Path(path) if isinstance(path, str) else path
+    if not path.is_file():
         raise UserError(f"{path}: no such picture file")
     try:
-        with Image.open(path) as file:
-            image = to_rgb(ImageOps.exif_transpose(file))
+        with path.open("rb") as file, Image.open(file) as image:
+            image = to_rgb(ImageOps.exif_transpose(image))
     except UNREADABLE as error:
         raise UserError(f"{path}: cannot be read as a picture ({error})") from None
     return image if size is None else short_side(image, size)
