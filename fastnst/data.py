@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fastnst.errors import UserError
 from fastnst.images import SUFFIXES, UNREADABLE, to_rgb, to_tensor
+from fastnst.workers import Reading, note
 
 # scikit-image's photographs. The two that validate are never trained on; motorcycle_right, nearly the same picture as
 # motorcycle_left, stands on the training side with it.
@@ -101,6 +102,7 @@ class Photographs(Dataset):
         bad = []
         for offset in range(len(self.paths)):
             path = self.paths[(index + offset) % len(self.paths)]
+            note(path)
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # Pillow's, on odd but readable metadata
@@ -172,6 +174,7 @@ class PhotoData(pl.LightningDataModule):
             self.train_paths, self.val_paths = split(find_photographs(root), val_count, val_root)
         self.size, self.scale, self.batch_size, self.seed = size, tuple(scale), batch_size, seed
         self.workers = min(8, max(1, (os.cpu_count() or 1) - 1)) if workers is None else workers
+        self.reading = Reading(self.workers)
         for paths in (self.train_paths, self.val_paths):
             if not any(map(is_readable, paths)):
                 raise UserError(f"{paths[0].parent if paths else root}: none of the files can be read as a photograph")
@@ -194,6 +197,7 @@ class PhotoData(pl.LightningDataModule):
             sampler=stream,
             num_workers=self.workers,
             collate_fn=collate,
+            worker_init_fn=self.reading.start_worker,
             pin_memory=torch.cuda.is_available(),
         )
 
