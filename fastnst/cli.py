@@ -125,7 +125,9 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except (UserError, HydraException, OmegaConfBaseException, MisconfigurationException, OSError) as error:
-        sys.exit(fail(explain(error)))
+        # Of the processes that torchrun or SLURM started on a machine, all of which meet the same, the first tells.
+        rank = os.environ.get("LOCAL_RANK" if "TORCHELASTIC_RUN_ID" in os.environ else "SLURM_LOCALID", "0")
+        sys.exit(fail(explain(error)) if rank == "0" else 2)
 
 
 def fail(message: str) -> int:

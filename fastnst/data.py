@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fastnst.errors import UserError
 from fastnst.images import SUFFIXES, UNREADABLE, to_rgb, to_tensor
+from fastnst.workers import Reading, note
 
 # scikit-image's photographs. The two that validate are never trained on; motorcycle_right, nearly the same picture as
 # motorcycle_left, stands on the training side with it.
@@ -165,6 +166,7 @@ class Photographs(Dataset):
         bad = []
         for offset in range(len(self.paths)):
             path = self.paths[(index + offset) % len(self.paths)]
+            note(path)
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # Pillow's, on odd but readable metadata
@@ -226,6 +228,7 @@ class CropData(pl.LightningDataModule):
         super().__init__()
         self.val_paths, self.size, self.scale, self.batch_size, self.seed = val_paths, size, tuple(scale), batch_size, seed
         self.workers = min(8, max(1, (os.cpu_count() or 1) - 1)) if workers is None else workers
+        self.reading = Reading(self.workers)
 
     def train_loader(self, dataset: Dataset, sampler: Sampler | None = None) -> DataLoader:
         return DataLoader(
@@ -234,6 +237,7 @@ class CropData(pl.LightningDataModule):
             sampler=sampler,
             num_workers=self.workers,
             collate_fn=collate,
+            worker_init_fn=self.reading.start_worker,
             pin_memory=torch.cuda.is_available(),
         )
 

@@ -1,4 +1,4 @@
-"""The one exception that users see as a single line, and what values they give are checked by."""
+"""The exceptions that users see as a single line, and what values they give are checked by."""
 
 
 class UserError(Exception):
@@ -6,6 +6,10 @@ class UserError(Exception):
 
     The command line prints it on stderr and exits with status 2 (see `fastnst.cli`).
     """
+
+
+class SharedError(UserError):
+    """A UserError that all processes of a training raise at the same step: one of each machine tells it."""
 
 
 def is_whole(value: object, least: int) -> bool:

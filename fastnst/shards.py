@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from fastnst.data import CropData, crop, draw, is_readable, split
 from fastnst.errors import UserError, is_whole
 from fastnst.images import SUFFIXES, UNREADABLE
+from fastnst.workers import note
 
 Place = tuple[int, int, int]  # epoch, shard, place in it
 EXAMPLE = "data.urls='/path/{000000..000099}.tar'"
@@ -159,6 +160,7 @@ class Shards(IterableDataset):
         for place, photograph in order:
             waiting.append(place)
             try:
+                note(photograph)
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # Pillow's, on odd but readable metadata
                     drawn = (draw(self.scale, (self.seed, 2, *place)) for place in waiting)

@@ -1,20 +1,20 @@
 """Trains one style, from a composed config to an exported checkpoint: read `train` from top to bottom."""
 
 import ctypes
-import os
 from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.callbacks import LearningRateMonitor, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from fastnst import __version__
 from fastnst.checkpoint import export, load_net, read_training
 from fastnst.cli import check_numbers, check_whole, path_of, run, style_name
 from fastnst.errors import UserError
+from fastnst.faults import BEFORE, LAST, BadFiles, BadSteps, Checkpoints, WholeCheckpoints, one_line
 from fastnst.images import load_rgb, to_tensor, write_bytes
 from fastnst.training import Panels, StyleTransfer, Throughput
 
@@ -24,6 +24,7 @@ LEAST = {
     "style.size": 16,
     "data.size": 16,
     "data.batch_size": 1,
+    "max_bad_steps": 0,
     "seed": 0,
     "stability.shift": 0,
 }
@@ -53,8 +54,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
         if start.architecture != net.architecture:
             raise UserError(f"init={cfg.init}: its net is {start.architecture}, not {net.architecture}; give the same model")
         net.load_state_dict(start.state_dict())
-    if resume and read_training(resume)[1] != net.architecture:
-        raise UserError(f"{resume}: its net is {read_training(resume)[1]}, not {net.architecture}; give the same model")
+    if resume and read_last(resume) != net.architecture:
+        raise UserError(f"{resume}: its net is {read_last(resume)}, not {net.architecture}; give the same model")
     layers = [cfg.loss.content_layer, *cfg.loss.style_layers]
     objective = instantiate(cfg.loss, loss_network=instantiate(cfg.loss_network, layers=layers), style_image=style_image)
     info = {
@@ -74,19 +75,21 @@ def train(cfg: DictConfig) -> dict[str, float]:
             LearningRateMonitor(),
             Throughput(),
             Panels(style_image),
-            ModelCheckpoint(
-                run_dir, filename="last", every_n_train_steps=cfg.checkpoint_every, enable_version_counter=False
-            ),
+            BadFiles(),
+            BadSteps(cfg.max_bad_steps),
+            Checkpoints(run_dir, cfg.checkpoint_every, resume),
         ],
+        plugins=[WholeCheckpoints()],
     )
+    check_launch(trainer)
     config = OmegaConf.to_yaml(cfg, resolve=True)
-    if trainer.is_global_zero:
-        write_bytes(run_dir / "config.yaml", config.encode())
-        trainer.logger.experiment.add_text("config", f"```yaml\n{config}\n```")
-
-    trainer.fit(module, data, ckpt_path=resume, weights_only=True)
-    trainer.save_checkpoint(run_dir / "last.ckpt")
-    (losses,) = trainer.validate(module, data, verbose=False)
+    with one_line(trainer, run_dir, data.reading):
+        if trainer.is_global_zero:
+            write_bytes(run_dir / "config.yaml", config.encode())
+            trainer.logger.experiment.add_text("config", f"```yaml\n{config}\n```")
+        trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+        trainer.save_checkpoint(run_dir / LAST)
+        (losses,) = trainer.validate(module, data, verbose=False)
     if trainer.is_global_zero:
         export(out, net, module.info | {"steps": trainer.global_step, "validation": losses})
         print(", ".join(f"{name} {value:.4g}" for name, value in losses.items()))
@@ -95,19 +98,44 @@ def train(cfg: DictConfig) -> dict[str, float]:
 
 
 def find_checkpoint(cfg: DictConfig) -> Path | None:
-    """The .ckpt that `ckpt` names; `ckpt=last` is the newest of this style's runs. Raises UserError if it is not there."""
+    """The .ckpt that `ckpt` names; `ckpt=last` is the newest of this style's runs. None if there is nothing to resume.
+
+    Raises UserError if a path is given and no file is there.
+    """
     if cfg.ckpt is None:
         return None
     if cfg.ckpt != "last":
         path = path_of(cfg, "ckpt")
         if not path.is_file():
-            raise UserError(f"{path}: no such checkpoint to resume; give ckpt=last or the path of a last.ckpt")
+            raise UserError(f"{path}: no such checkpoint to resume; give ckpt=last or the path of a {LAST}")
         return path
     runs = path_of(cfg, "run_dir").parent
-    found = sorted(runs.glob("*/last.ckpt"), key=os.path.getmtime)
-    if not found:
-        raise UserError(f"ckpt=last: no run in {runs} has a last.ckpt; start one without ckpt")
-    return found[-1]
+    # A run killed between two renamings has none but previous.ckpt.
+    found = [path for name in (LAST, BEFORE) for path in runs.glob(f"*/{name}")]
+    return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
+
+
+def read_last(path: Path) -> dict:
+    """The architecture of the net in a .ckpt. Raises UserError if it is damaged, and offers the one before it."""
+    try:
+        return read_training(path)[1]
+    except UserError as error:
+        before = path.with_name(BEFORE)
+        try:
+            read_training(before)
+        except UserError:
+            raise error from None
+        raise UserError(f"{error}; the one before it is whole: give ckpt={before}") from None
+
+
+def check_launch(trainer: pl.Trainer) -> None:
+    """Raises UserError if torchrun or SLURM has started other than the trainer's number of processes."""
+    launcher = trainer.strategy.launcher
+    if launcher is not None:
+        try:
+            launcher.cluster_environment.validate_settings(trainer.num_devices, trainer.num_nodes)
+        except ValueError as error:
+            raise UserError(f"{' '.join(str(error).split())} (trainer.devices, trainer.num_nodes)") from None
 
 
 def keep_freed_memory() -> None:

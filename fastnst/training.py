@@ -5,10 +5,9 @@ from collections.abc import Callable, Mapping
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
-from fastnst.errors import UserError
+from fastnst.errors import SharedError
 from fastnst.losses import Objective, stability_loss
 from fastnst.transform_net import TransformNet
 
@@ -41,22 +40,14 @@ class StyleTransfer(pl.LightningModule):
         self.objective = objective.to(memory_format=torch.channels_last)
         self.make_optimizer, self.make_schedule, self.info = optimizer, schedule, info
         self.stability = stability
-        self.bad_files: set[str] = set()
 
     def training_step(self, batch: dict, batch_index: int) -> Tensor:
-        self._report_bad(batch["bad"])
         photographs = batch["image"].contiguous(memory_format=torch.channels_last)
         restyled = self.net(photographs)
         terms = self.objective(restyled, self.objective.target(photographs))
         if self.stability["weight"] > 0:
             terms["stability"] = self._stability(photographs, restyled)
             terms["total"] = terms["total"] + self.stability["weight"] * terms["stability"]
-        if not terms["total"].isfinite():
-            values = ", ".join(f"{name} {value.item():.3g}" for name, value in terms.items())
-            raise UserError(
-                f"the loss is not finite at step {self.global_step} ({values}); the last good checkpoint is kept: "
-                "resume from it with a lower optimizer.lr"
-            )
         self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()})
         for name in ("content", "style", "tv"):
             self.log(name, terms[name].detach(), prog_bar=True, logger=False)
@@ -90,17 +81,11 @@ class StyleTransfer(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         for name, weight in self.net.state_dict().items():
             if not weight.isfinite().all():
-                raise UserError(
+                raise SharedError(
                     f"{name} is not finite at step {self.global_step}; the last good checkpoint is kept: "
                     "resume from it with a lower optimizer.lr"
                 )
         checkpoint["fastnst"] = {"architecture": self.net.architecture, "info": self.info | {"steps": self.global_step}}
-
-    def _report_bad(self, paths: list[str]) -> None:
-        for path in set(paths) - self.bad_files:
-            self.bad_files.add(path)
-            rank_zero_warn(f"{path} cannot be read as a photograph and is skipped ({len(self.bad_files)} so far)")
-        self.log("data/bad_files", float(len(self.bad_files)))
 
 
 class Panels(pl.Callback):
