@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from omegaconf import DictConfig
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -59,7 +60,7 @@ def load_style(path: str | Path, style: Style = None) -> tuple[TransformNet | Pa
     net, info = load_net(path)
     if isinstance(style, str):
         style = {style: 1.0}
-    if style is not None and (not isinstance(style, Mapping) or not style):
+    if style is not None and (not isinstance(style, (Mapping, DictConfig)) or not style):
         raise UserError(f"style={style}: give a name, or shares such as {{wave: 0.5, starry: 0.5}}")
     if isinstance(net, MultiStyleNet):
         if style is None and len(net.styles) > 1:

@@ -34,13 +34,26 @@ PATH_KEYS = (
     "checkpoints",
     "loss_network.weights",
     "init",
+    "chosen_style",
+    "data.styles",
 )
 
 
 def run(task: Callable[[DictConfig], object], config_name: str) -> None:
-    """Calls `task` with configs/<config_name>.yaml and sys.argv's overrides; exits with 2 on a user's mistake."""
+    """Calls `task` with configs/<config_name>.yaml and sys.argv's overrides; exits with 2 on a user's mistake.
+
+    A `chosen_style` in that config is given as `style=`, which Hydra would take for a choice from the folder configs/style.
+    """
+    if "\nchosen_style:" in (CONFIGS / f"{config_name}.yaml").read_text():
+        sys.argv[1:] = [re.sub("^style=", "chosen_style=", argument) for argument in sys.argv[1:]]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, and leaves the telling to us
-    OmegaConf.register_new_resolver("artwork", lambda name: str(PACKAGE / "assets" / "artworks" / name), replace=True)
+    resolvers = {
+        "artwork": lambda name: str(PACKAGE / "assets" / "artworks" / name),
+        "styles": lambda style: list(paintings_of(style)),
+        "title": lambda style: "+".join(paintings_of(style)),
+    }
+    for name, resolver in resolvers.items():
+        OmegaConf.register_new_resolver(name, resolver, replace=True)
     sys.argv[1:] = [quote(argument) for argument in sys.argv[1:]]
 
     composed = False
@@ -111,12 +124,25 @@ def as_path(value: object, key: str) -> Path:
         raise UserError(f"{key}={value}: {error}") from None
 
 
-def style_name(cfg: DictConfig) -> str:
-    """The style's name, which files are called after. Raises UserError if none can be."""
-    name = cfg.style.name
-    if not isinstance(name, str) or not name.strip() or set(name) & set("/\\\0"):
-        raise UserError(f"style.name={name}: give a name for files, without slashes")
-    return name
+def paintings_of(style: DictConfig) -> dict[str, Path]:
+    """Each painting's file by the style's name: `style.image` alone, or those in `style.images` (style=[wave,mosaic]).
+
+    Raises UserError for a name that no file can be called after.
+    """
+    several = style.images and (len(style.images) > 1 or OmegaConf.is_missing(style, "image"))
+    paintings = dict(style.images) if several else {style.name: style.image}
+    for name in paintings:
+        if not isinstance(name, str) or not name.strip() or set(name) & set("/\\\0"):
+            raise UserError(f"style.name={name}: give a name for files, without slashes")
+    return {name: as_path(image, "style.image") for name, image in paintings.items()}
+
+
+def painting_of(style: DictConfig) -> tuple[str, Path]:
+    """The style's name and its painting's file. Raises UserError if it has several."""
+    paintings = paintings_of(style)
+    if len(paintings) > 1:
+        raise UserError(f"style={', '.join(paintings)}: give one style")
+    return next(iter(paintings.items()))
 
 
 @contextmanager
@@ -139,7 +165,7 @@ def fail(message: str) -> int:
 def quote(argument: str) -> str:
     """Quotes the value of an override that is a path, so that Hydra's grammar leaves its =, (, [ and spaces alone."""
     key, equals, value = argument.partition("=")
-    is_list = key == "ckpt" and value[:1] == "[" and value[-1:] == "]"
+    is_list = value[:1] + value[-1:] == {"ckpt": "[]", "chosen_style": "{}"}.get(key)
     if key.lstrip("+") not in PATH_KEYS or not value or value[0] in "'\"" or value in ("null", "???") or is_list:
         return argument
     escaped = value.replace("\\'", "\\\\'").replace("'", "\\'")

@@ -21,6 +21,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision.transforms.functional import adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation
 
 from fastnst.errors import UserError
 from fastnst.images import SUFFIXES, UNREADABLE, to_rgb, to_tensor
@@ -181,6 +182,20 @@ class Photographs(Dataset):
         return draw(self.scale, (self.seed, 0, position))
 
 
+class Paintings(Photographs):
+    """Square crops of paintings in varied colours, so that few paintings teach many palettes.
+
+    Hue is turned by any angle for every second one; saturation, contrast and brightness vary for all.
+    """
+
+    def __getitem__(self, item: tuple[int, int]) -> dict:
+        crop = super().__getitem__(item)
+        hue, saturation, contrast, brightness = np.random.default_rng((self.seed, 2, item[0])).random(4).tolist()
+        image = adjust_hue(crop["image"], 2 * hue - 0.5) if hue < 0.5 else crop["image"]
+        image = adjust_contrast(adjust_saturation(image, 0.5 + saturation), 0.75 + 0.5 * contrast)
+        return crop | {"image": adjust_brightness(image, 0.75 + 0.5 * brightness)}
+
+
 class Stream(Sampler):
     """The run's photographs in order: one seeded permutation after another, of which rank r takes every world-th.
 
@@ -214,6 +229,7 @@ class CropData(pl.LightningDataModule):
 
     val_paths: the held-out photographs. size: side of the crops in px. scale: see `Photographs`. batch_size: per device.
     seed: of the order and the crops. workers: decoding processes; None takes one for each core that is left, at most 8.
+    styles: a folder or a zip of paintings, for a net of any painting.
     """
 
     def __init__(
@@ -224,8 +240,12 @@ class CropData(pl.LightningDataModule):
         batch_size: int = 4,
         seed: int = 0,
         workers: int | None = None,
+        styles: str | None = None,
     ):
         super().__init__()
+        self.paintings = [] if styles is None else find_photographs(styles)
+        if self.paintings and not any(map(is_readable, self.paintings)):
+            raise UserError(f"data.styles={styles}: none of the files can be read as a painting")
         self.val_paths, self.size, self.scale, self.batch_size, self.seed = val_paths, size, tuple(scale), batch_size, seed
         self.workers = min(8, max(1, (os.cpu_count() or 1) - 1)) if workers is None else workers
         self.reading = Reading(self.workers)
@@ -240,6 +260,27 @@ class CropData(pl.LightningDataModule):
             worker_init_fn=self.reading.start_worker,
             pin_memory=torch.cuda.is_available(),
         )
+
+    def stream(self, count: int, seed: int) -> Stream:
+        """The whole run's order of `count` pictures, from the step that the run is at."""
+        trainer = self.trainer
+        per_step = self.batch_size * trainer.world_size * trainer.accumulate_grad_batches
+        return Stream(
+            count,
+            total=trainer.max_steps * per_step,
+            seed=seed,
+            start=trainer.global_step * per_step,
+            rank=trainer.global_rank,
+            world=trainer.world_size,
+        )
+
+    def painting_dataloader(self) -> DataLoader:
+        """A painting for each training photograph. Raises UserError if there are none."""
+        if not self.paintings:
+            raise UserError("a net of any painting learns from many: give data.styles=/folder/of/paintings")
+        seed = self.seed + 1  # another order than that of the photographs
+        paintings = Paintings(self.paintings, self.size, self.scale, seed)
+        return self.train_loader(paintings, self.stream(len(paintings), seed))
 
     def val_dataloader(self) -> DataLoader:
         photographs = Photographs(self.val_paths, self.size)
@@ -270,18 +311,8 @@ class PhotoData(CropData):
                 raise UserError(f"{paths[0].parent if paths else root}: none of the files can be read as a photograph")
 
     def train_dataloader(self) -> DataLoader:
-        trainer = self.trainer
         photographs = Photographs(self.train_paths, self.size, self.scale, self.seed)
-        per_step = self.batch_size * trainer.world_size * trainer.accumulate_grad_batches
-        stream = Stream(
-            len(photographs),
-            total=trainer.max_steps * per_step,
-            seed=self.seed,
-            start=trainer.global_step * per_step,
-            rank=trainer.global_rank,
-            world=trainer.world_size,
-        )
-        return self.train_loader(photographs, stream)
+        return self.train_loader(photographs, self.stream(len(photographs), self.seed))
 
 
 def split(paths: list[Photograph], val_count: int, val_root: str | None) -> tuple[list[Photograph], list[Photograph]]:

@@ -16,8 +16,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from fastnst import recipes
-from fastnst.checkpoint import load_net
-from fastnst.cli import check_flags, check_whole, path_of, run, style_name, whole_numbers
+from fastnst.checkpoint import load_net, load_style
+from fastnst.cli import check_flags, check_whole, painting_of, path_of, run, whole_numbers
 from fastnst.data import find_photographs, is_readable, sample_photographs
 from fastnst.errors import UserError
 from fastnst.evaluation import ARTEFACTS, PAINTING_SIZE, flicker, relative_content, relative_style, worth
@@ -26,6 +26,8 @@ from fastnst.loss_network import LossNetwork
 from fastnst.losses import Objective
 from fastnst.optimization import optimize
 from fastnst.plots import save_figure
+from fastnst.styles import ArbitraryNet, MultiStyleNet
+from fastnst.transform_net import TransformNet
 
 TERMS = ("total", "content", "style", "tv")
 FAST = {"count": 1, "size": 128, "iterations": [2, 4], "speed_sizes": [64]}
@@ -46,16 +48,16 @@ def evaluate(cfg: DictConfig) -> dict:
     size, count = (FAST["size"], FAST["count"]) if cfg.fast else (cfg.size, cfg.data.count)
     marks = FAST["iterations"] if cfg.fast else whole_numbers(cfg, "iterations", 1)
     speed_sizes = FAST["speed_sizes"] if cfg.fast else whole_numbers(cfg, "speed_sizes", LEAST)
-    out, painting_file = path_of(cfg, "out"), path_of(cfg, "style.image")
+    out, (style, painting_file) = path_of(cfg, "out"), painting_of(cfg.style)
     out = out / "fast" if cfg.fast else out
-    net, info = load_net(path_of(cfg, "ckpt"))
+    net, info = load_painting(path_of(cfg, "ckpt"), style, painting_file)
     paths = sample_photographs()[1] if cfg.data.root is None else find_photographs(path_of(cfg, "data.root"))
     paths = list(itertools.islice(filter(is_readable, paths), count))
     if not paths:
         raise UserError(f"{cfg.data.root}: none of the files can be read as a photograph")
     device = best_device()
     net = net.to(device, memory_format=torch.channels_last)
-    objective = trained_objective(info, style_name(cfg), painting_file, device)
+    objective = trained_objective(info, painting_file, device)
     # The relative measures are Oxford's VGG16's, whatever the checkpoint was trained on.
     network = LossNetwork().to(device, memory_format=torch.channels_last)
     painting = read(painting_file, device, short_side=PAINTING_SIZE)
@@ -104,7 +106,7 @@ def evaluate(cfg: DictConfig) -> dict:
     median = statistics.median_low(most + 1 if r["worth"] is None else r["worth"] for r in results)
     summary = {
         "checkpoint": str(cfg.ckpt),
-        "style": cfg.style.name,
+        "style": style,
         "steps": info.get("steps"),
         "size": size,
         "worth_median": None if median > most else median,  # None: more than were run
@@ -131,25 +133,36 @@ def read(path: Path, device: torch.device, long_side: int | None = None, short_s
     return to_tensor(fit(image, long_side) if long_side else image).unsqueeze(0).to(device)
 
 
-def trained_objective(info: dict, style: str, painting: Path, device: torch.device) -> Objective:
-    """The objective that a checkpoint says it was trained on, for a painting.
+def load_painting(checkpoint: Path, style: str, painting: Path) -> tuple[TransformNet, dict]:
+    """A checkpoint's net for a style, or for a painting's file if it takes any, and its info.
 
-    Raises UserError if it does not say, or was trained on another style.
+    Raises UserError if it was trained on other styles.
     """
+    net, info = load_net(checkpoint)
+    if isinstance(net, ArbitraryNet):
+        return load_style(checkpoint, str(painting))[0].at(1.0), info
+    if isinstance(net, MultiStyleNet):
+        return net.choose({style: 1.0}), info
+    name = info.get("style", {}).get("name")
+    if style != name:
+        raise UserError(
+            f"the checkpoint's style is {name}, not {style}; give style={name}, or style.name={name} and its image"
+        )
+    return net, info
+
+
+def trained_objective(info: dict, painting: Path, device: torch.device) -> Objective:
+    """The objective that a checkpoint says it was trained on, for a painting. Raises UserError if it does not say."""
     try:
-        arguments, name, size = dict(info["objective"]), info["style"]["name"], info["style"]["size"]
+        arguments, size = dict(info["objective"]), info["style"]["size"]
         kind = OBJECTIVES[arguments.pop("_target_")]
         layers = [arguments["content_layer"], *arguments["style_layers"]]
         network = arguments.pop("loss_network")
         weights, network = network["weights"], network["network"]
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"the checkpoint does not say what objective it was trained on ({error!r})") from None
-    if style != name:
-        raise UserError(
-            f"the checkpoint's style is {name}, not {style}; give style={name}, or style.name={name} and its image"
-        )
     network = LossNetwork(weights, network, layers).to(device, memory_format=torch.channels_last)
-    return kind(network, read(painting, device, short_side=size), **arguments).to(device)
+    return kind(network, [read(painting, device, short_side=size)], **arguments).to(device)
 
 
 def numbers(terms: dict[str, Tensor]) -> dict[str, float]:

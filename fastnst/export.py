@@ -172,7 +172,7 @@ def export(cfg: DictConfig) -> None:
     if cfg.page and (cfg.format, cfg.processing) != ("onnx", "inside"):
         raise UserError("page=true: the page runs format=onnx with processing=inside")
     checkpoint, path, suffix = path_of(cfg, "ckpt"), path_of(cfg, "out"), SUFFIX[cfg.format]
-    net, info = load_style(checkpoint, cfg.style)
+    net, info = load_style(checkpoint, cfg.chosen_style)
     net = net.at(1.0) if isinstance(net, Painted) else net
     if path.suffix in SUFFIX.values() and path.suffix != suffix:
         raise UserError(f"out={path}: a file of format={cfg.format} ends in {suffix}")

@@ -25,7 +25,8 @@ def infer(cfg: DictConfig) -> None:
     check_numbers(cfg, {"temporal": (0, 1)})
     name = "+".join(path.stem for path in checkpoints)
     source, out = path_of(cfg, "img"), path_of(cfg, "out")
-    style = OmegaConf.to_container(cfg.style) if OmegaConf.is_config(cfg.style) else cfg.style
+    style = cfg.chosen_style
+    style = OmegaConf.to_container(style) if OmegaConf.is_config(style) else style
     if style is not None:
         name += "_" + "+".join(Path(str(key)).stem for key in ([style] if isinstance(style, str) else style))
     if source.is_file() and source.suffix.lower() in film.SUFFIXES:

@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from fastnst.cli import check_numbers, check_whole, path_of, run, style_name, whole_numbers
+from fastnst.cli import check_numbers, check_whole, painting_of, path_of, run, whole_numbers
 from fastnst.errors import UserError
 from fastnst.images import best_device, check_writable, fit, is_folder, load_rgb, save, to_image, to_tensor
 from fastnst.optimization import initial, optimize, resized
@@ -24,11 +24,11 @@ def optimize_file(cfg: DictConfig) -> Path:
     """
     check_whole(cfg, {"steps": 1, "style.size": 16, "save_every": 1, "seed": 0}, optional=["save_every"])
     check_numbers(cfg, {"init_noise": (0, 1)})
-    content, painting_file = path_of(cfg, "content"), path_of(cfg, "style.image")
+    content, (style, painting_file) = path_of(cfg, "content"), painting_of(cfg.style)
     picture = load_rgb(content)
     sizes = [max(picture.size)] if cfg.sizes is None else whole_numbers(cfg, "sizes", 16)
     out, run_dir = path_of(cfg, "out"), path_of(cfg, "run_dir")
-    target = out / f"{content.stem}_{style_name(cfg)}_{cfg.recipe_name}.png" if is_folder(out) else out
+    target = out / f"{content.stem}_{style}_{cfg.recipe_name}.png" if is_folder(out) else out
     for source in (content, painting_file):
         if source.resolve().parent == target.resolve().parent and source.stem.startswith(target.stem):
             raise UserError(f"out={out}: {source} might be overwritten; give another name")
@@ -43,7 +43,7 @@ def optimize_file(cfg: DictConfig) -> Path:
         # The painting shrinks with the photograph, so that every pass strives for strokes of the same place in it.
         short_side = max(16, round(cfg.style.size * size / sizes[-1]))
         painting = to_tensor(load_rgb(painting_file, short_side)).unsqueeze(0).to(device)
-        objective = instantiate(cfg.loss, loss_network=network, style_image=painting).to(device)
+        objective = instantiate(cfg.loss, loss_network=network, style_images=[painting]).to(device)
         start = initial(cfg.init, photograph, cfg.init_noise, cfg.seed) if result is None else result
         start = resized(start, *photograph.shape[-2:])
         passes.append(len(history))

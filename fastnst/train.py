@@ -1,4 +1,4 @@
-"""Trains one style, from a composed config to an exported checkpoint: read `train` from top to bottom."""
+"""Trains a net, from a composed config to an exported checkpoint: read `train` from top to bottom."""
 
 import ctypes
 from pathlib import Path
@@ -12,11 +12,14 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from fastnst import __version__
 from fastnst.checkpoint import export, load_net, read_training
-from fastnst.cli import check_numbers, check_whole, path_of, run, style_name
+from fastnst.cli import check_numbers, check_whole, paintings_of, path_of, run
 from fastnst.errors import UserError
 from fastnst.faults import BEFORE, LAST, BadFiles, BadSteps, Checkpoints, WholeCheckpoints, one_line
 from fastnst.images import load_rgb, to_tensor, write_bytes
-from fastnst.training import Panels, StyleTransfer, Throughput
+from fastnst.loss_network import STYLE_LAYERS
+from fastnst.styles import ArbitraryNet, StyledNet
+from fastnst.training import MODULES, Panels, Throughput
+from fastnst.transform_net import TransformNet
 
 LEAST = {
     "trainer.max_steps": 1,
@@ -43,29 +46,28 @@ def train(cfg: DictConfig) -> dict[str, float]:
         )
     resume = find_checkpoint(cfg)
     run_dir = resume.parent if resume else path_of(cfg, "run_dir")
-    out, painting = path_of(cfg, "out"), path_of(cfg, "style.image")
+    out, paintings = path_of(cfg, "out"), paintings_of(cfg.style)
     pl.seed_everything(cfg.seed, verbose=False)
 
     data = instantiate(cfg.data)
-    style_image = to_tensor(load_rgb(painting, cfg.style.size)).unsqueeze(0)
+    style_images = {name: to_tensor(load_rgb(path, cfg.style.size)).unsqueeze(0) for name, path in paintings.items()}
     net = instantiate(cfg.model)
-    if cfg.init is not None:
-        start, _ = load_net(path_of(cfg, "init"))
-        if start.architecture != net.architecture:
-            raise UserError(f"init={cfg.init}: its net is {start.architecture}, not {net.architecture}; give the same model")
-        net.load_state_dict(start.state_dict())
+    if isinstance(net, TransformNet) and len(paintings) > 1:
+        raise UserError(f"style={', '.join(paintings)}: this model learns one style; give model=multi, or -m to train each")
+    start_from(net, cfg)
     if resume and read_last(resume) != net.architecture:
         raise UserError(f"{resume}: its net is {read_last(resume)}, not {net.architecture}; give the same model")
-    layers = [cfg.loss.content_layer, *cfg.loss.style_layers]
-    objective = instantiate(cfg.loss, loss_network=instantiate(cfg.loss_network, layers=layers), style_image=style_image)
+    layers = [cfg.loss.content_layer, *cfg.loss.style_layers, *(STYLE_LAYERS if isinstance(net, ArbitraryNet) else ())]
+    loss_network = instantiate(cfg.loss_network, layers=layers)
+    objective = instantiate(cfg.loss, loss_network=loss_network, style_images=list(style_images.values()))
     info = {
         "version": __version__,
-        "style": {"name": style_name(cfg), "size": cfg.style.size},
+        "style": {"name": "+".join(paintings), "size": cfg.style.size},
         "objective": OmegaConf.to_container(cfg.loss, resolve=True)
         | {"loss_network": {"network": cfg.loss_network.network, "weights": str(cfg.loss_network.weights)}},
     }
     optimizer, schedule = instantiate(cfg.optimizer.optimizer), instantiate(cfg.optimizer.schedule)
-    module = StyleTransfer(net, objective, optimizer, schedule, info, dict(cfg.stability))
+    module = MODULES[type(net)](net, objective, optimizer, schedule, info, dict(cfg.stability), style_images)
 
     trainer = instantiate(
         cfg.trainer,
@@ -74,7 +76,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
             TQDMProgressBar(),
             LearningRateMonitor(),
             Throughput(),
-            Panels(style_image),
+            Panels(),
             BadFiles(),
             BadSteps(cfg.max_bad_steps),
             Checkpoints(run_dir, cfg.checkpoint_every, resume),
@@ -95,6 +97,27 @@ def train(cfg: DictConfig) -> dict[str, float]:
         print(", ".join(f"{name} {value:.4g}" for name, value in losses.items()))
         print(f"run: {run_dir}\ncheckpoint: {out}")
     return losses
+
+
+def start_from(net: TransformNet | StyledNet, cfg: DictConfig) -> None:
+    """Loads the weights of `cfg.init`, if it is given, and freezes what `cfg.train` leaves out.
+
+    Raises UserError if the nets do not fit, or for another value of `cfg.train`.
+    """
+    if cfg.init is not None:
+        start, _ = load_net(path_of(cfg, "init"))
+        if isinstance(net, StyledNet):
+            net.start(start)
+        elif start.architecture == net.architecture:
+            net.load_state_dict(start.state_dict())
+        else:
+            raise UserError(f"init={cfg.init}: its net is {start.architecture}, not {net.architecture}; give the same model")
+    if cfg.train not in ("all", "norms"):
+        raise UserError(f"train={cfg.train}: give all or norms")
+    if cfg.train == "norms":
+        if not isinstance(net, StyledNet) or cfg.init is None:
+            raise UserError("train=norms: learns new rows for a trained net of several styles; give model=multi init=FILE")
+        net.body.requires_grad_(False)
 
 
 def find_checkpoint(cfg: DictConfig) -> Path | None:

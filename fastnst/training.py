@@ -1,23 +1,27 @@
 """The Lightning module: one step of Johnson et al. 2016, and what TensorBoard shows of it."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
 from fastnst.errors import SharedError
+from fastnst.loss_network import STYLE_LAYERS
 from fastnst.losses import Objective, stability_loss
+from fastnst.styles import ArbitraryNet, MultiStyleNet, Pooling
 from fastnst.transform_net import TransformNet
 
 RIM = 8  # px
+Condition = tuple[Tensor, ...]  # what a net is given beside the photographs
+Paintings = Mapping[str, Tensor] | None  # Gram matrices by layer; None: the objective's own
 
 
 class StyleTransfer(pl.LightningModule):
-    """Trains `net` on `objective`.
+    """Trains `net` on `objective`; the classes below it train nets of several styles and of any painting.
 
-    optimizer: makes one from parameters. schedule: makes a learning-rate scheduler from the optimizer and total_steps.
+    style_images: the paintings by name, (1, 3, H, W) in 0-1 each, in the objective's order. optimizer: makes one from parameters. schedule: makes a learning-rate scheduler from the optimizer and total_steps.
     stability: `weight` of the temporal stability loss, for films: a picture moved by up to `shift` px, with noise of
         standard deviation `noise` (in 0-1), as from a camera, is to give the same result, moved alike. 0 leaves it out.
     info: what is written into checkpoints beside the weights (style, objective, version): plain JSON-like values.
@@ -33,20 +37,30 @@ class StyleTransfer(pl.LightningModule):
         schedule: Callable,
         info: dict,
         stability: Mapping[str, float],
+        style_images: Mapping[str, Tensor],
     ):
         super().__init__()
         # Channels-last is the layout that CPU and GPU convolutions are fastest in.
         self.net = net.to(memory_format=torch.channels_last)
         self.objective = objective.to(memory_format=torch.channels_last)
         self.make_optimizer, self.make_schedule, self.info = optimizer, schedule, info
-        self.stability = stability
+        self.stability, self.style_images = stability, style_images
+
+    def condition(self, batch: dict) -> tuple[Condition, Paintings]:
+        """What the net is given beside a batch's photographs, and the Gram matrices that their results are compared with."""
+        return (), None
+
+    def validated(self, count: int) -> Iterator[tuple[str, Condition, Paintings]]:
+        """The same for `count` photographs in each style that is validated, with its name."""
+        yield self.info["style"]["name"], (), None
 
     def training_step(self, batch: dict, batch_index: int) -> Tensor:
         photographs = batch["image"].contiguous(memory_format=torch.channels_last)
-        restyled = self.net(photographs)
-        terms = self.objective(restyled, self.objective.target(photographs))
+        condition, paintings = self.condition(batch)
+        restyled = self.net(photographs, *condition)
+        terms = self.objective(restyled, self.objective.target(photographs), paintings)
         if self.stability["weight"] > 0:
-            terms["stability"] = self._stability(photographs, restyled)
+            terms["stability"] = self._stability(photographs, condition, restyled)
             terms["total"] = terms["total"] + self.stability["weight"] * terms["stability"]
         self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()})
         for name in ("content", "style", "tv"):
@@ -54,14 +68,22 @@ class StyleTransfer(pl.LightningModule):
         return terms["total"]
 
     def validation_step(self, batch: dict, batch_index: int) -> Tensor:
-        """Logs every term's mean over the held-out photographs. Returns the restyled pictures, (N, 3, H, W)."""
-        photographs = batch["image"]
-        restyled = self.net(photographs)
-        terms = self.objective(restyled, self.objective.target(photographs))
-        self.log_dict({f"val/{name}": value for name, value in terms.items()}, batch_size=1, sync_dist=True)
-        return restyled.float().clamp(0, 1)
+        """Logs every term's mean over the held-out photographs, and over the styles where there are several.
 
-    def _stability(self, photographs: Tensor, restyled: Tensor) -> Tensor:
+        Returns the restyled pictures, (N, 3, H, W), those of several styles side by side.
+        """
+        photographs = batch["image"]
+        target, results, terms = self.objective.target(photographs), [], {}
+        for name, condition, paintings in self.validated(len(photographs)):
+            results.append(self.net(photographs, *condition))
+            terms[name] = self.objective(results[-1], target, paintings)
+        logged = {f"val/{term}": sum(t[term] for t in terms.values()) / len(terms) for term in terms[name]}
+        if len(terms) > 1:
+            logged |= {f"val/total/{name}": values["total"] for name, values in terms.items()}
+        self.log_dict(logged, batch_size=1, sync_dist=True)
+        return torch.cat(results, dim=3).float().clamp(0, 1)
+
+    def _stability(self, photographs: Tensor, condition: Condition, restyled: Tensor) -> Tensor:
         """Compares the results with those of the photographs as a moving, noisy camera would have taken them."""
         reach = int(self.stability["shift"])
         random = torch.Generator().manual_seed(self.global_step)  # so that a resumed run draws the same
@@ -69,12 +91,12 @@ class StyleTransfer(pl.LightningModule):
         height, width = (side - 2 * reach for side in photographs.shape[-2:])
         window = (..., slice(down, down + height), slice(across, across + width))
         noise = torch.randn(photographs[window].shape, generator=random).to(photographs)
-        again = self.net(photographs[window] + self.stability["noise"] * noise)
+        again = self.net(photographs[window] + self.stability["noise"] * noise, *condition)
         inside = (..., slice(RIM, height - RIM), slice(RIM, width - RIM))  # at the rims what is reflected differs
         return stability_loss(again[inside], restyled[window][inside])
 
     def configure_optimizers(self) -> dict:
-        optimizer = self.make_optimizer(self.net.parameters())
+        optimizer = self.make_optimizer([parameter for parameter in self.net.parameters() if parameter.requires_grad])
         schedule = self.make_schedule(optimizer, self.trainer.max_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -88,18 +110,64 @@ class StyleTransfer(pl.LightningModule):
         checkpoint["fastnst"] = {"architecture": self.net.architecture, "info": self.info | {"steps": self.global_step}}
 
 
+class ManyStyles(StyleTransfer):
+    """Trains a `MultiStyleNet`: each picture of a batch has the style whose turn it is (Dumoulin et al. 2017)."""
+
+    net: MultiStyleNet
+
+    def condition(self, batch: dict) -> tuple[Condition, Paintings]:
+        count = len(batch["image"])
+        first = (self.global_step * self.trainer.world_size + self.global_rank) * count
+        styles = torch.arange(first, first + count, device=self.device) % len(self.net.styles)
+        return (styles,), self.objective.paintings(styles)
+
+    def validated(self, count: int) -> Iterator[tuple[str, Condition, Paintings]]:
+        for number, name in enumerate(self.net.styles):
+            styles = torch.full((count,), number, device=self.device)
+            yield name, (styles,), self.objective.paintings(styles)
+
+
+class AnyPainting(StyleTransfer):
+    """Trains an `ArbitraryNet`, on the data's paintings; the style images are held out, and validated on."""
+
+    net: ArbitraryNet
+
+    def __init__(self, net: ArbitraryNet, objective: Objective, *arguments, **named):
+        super().__init__(net, objective, *arguments, **named)
+        self.pool = Pooling(objective.loss_network)
+        pooled = [self._look(image)[0] for image in self.style_images.values()]
+        self.register_buffer("held_out", torch.cat(pooled), persistent=False)
+
+    def on_train_start(self) -> None:
+        self.paintings = iter(self.trainer.datamodule.painting_dataloader())
+
+    def condition(self, batch: dict) -> tuple[Condition, Paintings]:
+        paintings = next(self.paintings)
+        batch["bad"] += paintings["bad"]
+        pooled, grams = self._look(paintings["image"].to(self.device, memory_format=torch.channels_last))
+        return (pooled,), grams
+
+    def validated(self, count: int) -> Iterator[tuple[str, Condition, Paintings]]:
+        for number, name in enumerate(self.style_images):
+            one = slice(number, number + 1)
+            yield name, (self.held_out[one].expand(count, -1),), self.objective.paintings(one)
+
+    @torch.no_grad()
+    def _look(self, paintings: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        features = self.objective.features(paintings, {*STYLE_LAYERS, *self.objective.style_layers})
+        return self.pool(features), self.objective.grams(features)
+
+
+MODULES = {TransformNet: StyleTransfer, MultiStyleNet: ManyStyles, ArbitraryNet: AnyPainting}
+
+
 class Panels(pl.Callback):
-    """TensorBoard's pictures: each held-out photograph beside its restyled self, and once the style image.
+    """TensorBoard's pictures: each held-out photograph beside its restyled self, and once the style images."""
 
-    style_image: (1, 3, H, W) in 0-1.
-    """
-
-    def __init__(self, style_image: Tensor):
-        self.style_image = style_image
-
-    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, module: StyleTransfer) -> None:
         if trainer.logger:
-            trainer.logger.experiment.add_image("style", self.style_image[0], trainer.global_step)
+            for name, image in module.style_images.items():
+                trainer.logger.experiment.add_image(f"style/{name}", image[0], trainer.global_step)
 
     def on_validation_batch_end(self, trainer, module, outputs: Tensor, batch: dict, batch_index: int, *_) -> None:
         if trainer.logger and trainer.is_global_zero and not trainer.sanity_checking:

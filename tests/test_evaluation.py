@@ -169,12 +169,12 @@ def test_one_iteration_is_enough(command, trained, photographs, tmp_path):
 def test_the_objective_is_the_checkpoints_own(command, small_training, tmp_path):
     assert command(train, *small_training, "loss._target_=fastnst.recipes.Isotropic", "loss.tv_weight=0.7")[0] == 0
     objective = trained_objective(
-        load_net(tmp_path / "checkpoints/small.safetensors")[1], "small", tmp_path / "painting.png", torch.device("cpu")
+        load_net(tmp_path / "checkpoints/small.safetensors")[1], tmp_path / "painting.png", torch.device("cpu")
     )
     assert type(objective) is recipes.Isotropic and objective.weights["tv"] == 0.7
     for info in ({}, {"objective": {"_target_": "os.system"}, "style": {"name": "small", "size": 48}}):
         with pytest.raises(UserError, match="does not say what objective"):
-            trained_objective(info, "small", tmp_path / "painting.png", torch.device("cpu"))
+            trained_objective(info, tmp_path / "painting.png", torch.device("cpu"))
 
 
 def test_a_lightning_checkpoint_is_judged_too(command, trained, tmp_path):

@@ -97,14 +97,14 @@ def test_gram_gradient_keeps_channels_last_and_dtype():
 
 def test_the_painting_itself_has_no_style_loss_and_the_photograph_no_content_loss(network):
     painting, photograph = torch.rand(1, 3, 48, 64), torch.rand(1, 3, 40, 40)
-    objective = Objective(network, painting)
+    objective = Objective(network, [painting])
     assert objective(painting, objective.target(painting))["style"].item() < 1e-8
     assert objective(photograph, objective.target(photograph))["content"].item() == 0
 
 
 def test_terms_add_up(network):
     objective = Objective(
-        network, torch.rand(1, 3, 48, 64), style_layers={"relu1_2": 1, "relu3_3": 3},
+        network, [torch.rand(1, 3, 48, 64)], style_layers={"relu1_2": 1, "relu3_3": 3},
         content_weight=2, style_weight=7, tv_weight=0.5,
     )  # fmt: skip
     terms = objective(torch.rand(2, 3, 32, 32), objective.target(torch.rand(2, 3, 32, 32)))
@@ -115,7 +115,7 @@ def test_terms_add_up(network):
 
 def test_style_loss_is_one_for_no_features_whatever_the_painting(network):
     for contrast in (0.05, 1.0):
-        objective = Objective(network, 0.5 + contrast * (torch.rand(1, 3, 64, 64) - 0.5))
+        objective = Objective(network, [0.5 + contrast * (torch.rand(1, 3, 64, 64) - 0.5)])
         for layer in objective.style_layers:
             gram = getattr(objective, f"gram_{layer}")
             assert (style_loss(torch.zeros_like(gram), gram) / gram.square().sum()).item() == pytest.approx(1)
@@ -127,7 +127,7 @@ def test_units_do_not_depend_on_the_loss_networks_scale(network):
     layers = {"content_layer": "relu3_3", "style_layers": {"relu3_3": 1.0}}
 
     def terms(network):
-        objective = Objective(network, painting, **layers)
+        objective = Objective(network, [painting], **layers)
         return objective(x, objective.target(y))
 
     before = terms(network)
@@ -144,7 +144,7 @@ def test_content_unit_suits_photographs(network):
     from fastnst.data import sample_photographs
     from fastnst.images import load_rgb, to_tensor
 
-    objective = Objective(network, reference_picture())
+    objective = Objective(network, [reference_picture()])
     scores = []
     for path in itertools.chain(*sample_photographs()):
         photograph = to_tensor(load_rgb(path, 256)).unsqueeze(0)
@@ -160,4 +160,4 @@ def test_content_unit_suits_photographs(network):
 )  # fmt: skip
 def test_wrong_layers_are_refused(network, arguments):
     with pytest.raises(UserError):
-        Objective(network, torch.rand(1, 3, 32, 32), **arguments)
+        Objective(network, [torch.rand(1, 3, 32, 32)], **arguments)

@@ -102,7 +102,7 @@ def test_isotropic_is_the_objective_but_for_tv():
 def test_lbfgs_finds_the_least_loss_and_keeps_the_range():
     # With features that are pixels and content alone, the photograph itself is the answer.
     photograph, start = random(1, 3, 8, 8), random(1, 3, 8, 8) ** 2
-    objective = recipes.PyTorch(Pixels(0.226), photograph, "relu1_1", {"relu1_1": 1.0}, style_weight=0.0, tv_weight=0.0)
+    objective = recipes.PyTorch(Pixels(0.226), [photograph], "relu1_1", {"relu1_1": 1.0}, style_weight=0.0, tv_weight=0.0)
     iterates = list(optimize(objective, photograph, start, LBFGS, constant, 30))
     assert [i.step for i in iterates] == list(range(31))
     torch.testing.assert_close(iterates[0].picture, start)
@@ -118,7 +118,7 @@ def test_lbfgs_finds_the_least_loss_and_keeps_the_range():
 @pytest.mark.parametrize("unit", [1.0, 1 / 255])
 def test_a_step_of_adam_is_in_the_recipes_unit(unit):
     photograph, start = torch.ones(1, 3, 8, 8), torch.full((1, 3, 8, 8), 0.5)
-    objective = recipes.TensorFlow(Pixels(1 / 255), photograph.double(), "relu1_1", {"relu1_1": 1.0}, style_weight=0.0)
+    objective = recipes.TensorFlow(Pixels(1 / 255), [photograph.double()], "relu1_1", {"relu1_1": 1.0}, style_weight=0.0)
     objective.pixel_unit = unit
     *_, last = optimize(objective, photograph.double(), start.double(), partial(torch.optim.Adam, lr=0.1), constant, 1)
     torch.testing.assert_close(last.picture, start.double() + 0.1 * unit)
@@ -126,7 +126,7 @@ def test_a_step_of_adam_is_in_the_recipes_unit(unit):
 
 def test_a_loss_that_is_not_finite_stops():
     photograph = random(1, 3, 8, 8)
-    objective = recipes.PyTorch(Pixels(0.226), photograph, "relu1_1", {"relu1_1": 1.0})
+    objective = recipes.PyTorch(Pixels(0.226), [photograph], "relu1_1", {"relu1_1": 1.0})
     objective.weights["content"] = float("inf")
     with pytest.raises(UserError, match=r"not finite at step 0 \(.*total.*optimizer\.lr"):
         list(optimize(objective, photograph, photograph, LBFGS, constant, 5))

@@ -61,7 +61,7 @@ def test_tensorboard_shows_the_run(command, small_training, tmp_path):
     names = ["total", "content", "style", "tv", *(f"style/{layer}" for layer in layers)]
     expected = {f"{side}/{name}" for side in ("train", "val") for name in names}
     assert expected | {"images_per_second", "lr-Adam", "data/bad_files"} <= set(tags["scalars"])
-    assert {"style", "photograph | result/0"} <= set(tags["images"])
+    assert {"style/small", "photograph | result/0"} <= set(tags["images"])
     assert len(events.Images("photograph | result/0")) >= 2
     assert "config/text_summary" in tags["tensors"]
     assert [e.step for e in events.Scalars("val/total")][:2] == [2, 5]  # Lightning counts from 0
