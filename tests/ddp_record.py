@@ -12,16 +12,15 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fastnst import data, training  # noqa: E402
+from fastnst import data, faults, training  # noqa: E402
 from fastnst.train import main  # noqa: E402
 
-folder, rank = (
-    Path(sys.argv.pop(1)),
-    os.environ.get("RANK", os.environ.get("SLURM_PROCID", os.environ.get("LOCAL_RANK", "0"))),
-)
+folder = Path(os.environ["FOLDER"])
+rank = next((os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), "0")
 spoiled = os.environ.get("SPOIL", "-1,-1").split(",")
 gradients = []
 read_item, training_step = data.Photographs.__getitem__, training.StyleTransfer.training_step
+before_step = faults.BadSteps.on_before_optimizer_step
 
 
 def recorded_read(self, item):
@@ -36,8 +35,9 @@ def recorded_step(self, batch, index):
     return loss * float("nan") if [rank, str(index)] == spoiled else loss
 
 
-def recorded_gradients(self, optimizer):
-    gradients.append([parameter.grad.clone() for parameter in self.net.parameters()])
+def recorded_gradients(self, trainer, module, optimizer):
+    gradients.append([parameter.grad.clone() for parameter in module.net.parameters()])
+    return before_step(self, trainer, module, optimizer)
 
 
 def note_writing(event, arguments):
@@ -49,7 +49,7 @@ written: set[str] = set()
 sys.addaudithook(note_writing)
 data.Photographs.__getitem__ = recorded_read
 training.StyleTransfer.training_step = recorded_step
-training.StyleTransfer.on_before_optimizer_step = recorded_gradients
+faults.BadSteps.on_before_optimizer_step = recorded_gradients
 try:
     main()
 finally:

@@ -11,13 +11,14 @@ import time
 import pytest
 import torch
 from conftest import ROOT
+from pytorch_lightning.utilities import rank_zero_only
 
 from fastnst.checkpoint import load_net
 from fastnst.train import main as train
 
 # float64 and SGD: a net of four channels blows up float32's rounding, and Adam the sign of a gradient near 0.
 EXACT = ("trainer.precision=64-true", "optimizer.optimizer._target_=torch.optim.SGD", "~optimizer.optimizer.betas",
-         "~optimizer.optimizer.eps", "data.workers=0")  # fmt: skip
+         "~optimizer.optimizer.eps")  # fmt: skip
 RECORD = str(ROOT / "tests" / "ddp_record.py")
 
 
@@ -25,7 +26,7 @@ RECORD = str(ROOT / "tests" / "ddp_record.py")
 def ddp_training(small_training):
     """Overrides for two processes with one photograph each."""
     return (*(a for a in small_training if a != "trainer=cpu"), "trainer=ddp", "trainer.accelerator=cpu",
-            "trainer.devices=2", *EXACT, "data.batch_size=1")  # fmt: skip
+            "trainer.devices=2", "trainer.precision=32-true", "data.batch_size=1", "data.workers=0")  # fmt: skip
 
 
 @pytest.fixture
@@ -79,10 +80,9 @@ def check_records(folder, steps: int) -> None:
 
 def check_equals_one_process(command, small_training, folder, steps: int) -> None:
     """The gradients of each step and the final weights equal those of one process with the same global batch."""
-    whole = subprocess.run(
-        [sys.executable, RECORD, *small_training, *EXACT, f"trainer.max_steps={steps}",
-         "out=one.safetensors"], cwd=folder, env=os.environ | {"FOLDER": str(folder / "one")}, capture_output=True, text=True,
-    )  # fmt: skip
+    arguments = (*small_training, *EXACT, f"trainer.max_steps={steps}", "out=one.safetensors")
+    variables = os.environ | {"FOLDER": str(folder / "one")}
+    whole = subprocess.run([sys.executable, RECORD, *arguments], cwd=folder, env=variables, capture_output=True, text=True)
     assert whole.returncode == 0, whole.stderr
     one, both = (torch.load(folder / path, weights_only=True) for path in ("one/gradients0.pt", "gradients0.pt"))
     assert len(one) == len(both) == steps
@@ -96,8 +96,8 @@ def check_equals_one_process(command, small_training, folder, steps: int) -> Non
 
 def test_two_processes_of_torchrun_equal_one(command, start, small_training, ddp_training, tmp_path):
     (tmp_path / "one").mkdir()
-    two = start(*torchrun("--standalone", "--nproc_per_node=2"), RECORD, *ddp_training, "trainer.max_steps=11",
-                "out=two.safetensors")  # fmt: skip
+    arguments = (*ddp_training, *EXACT, "trainer.max_steps=11", "out=two.safetensors")
+    two = start(*torchrun("--standalone", "--nproc_per_node=2"), RECORD, *arguments)
     out, err = two.communicate()
     assert two.returncode == 0, err
     assert out.count("checkpoint: two.safetensors") == 1 and out.count("run: runs/small/") == 1
@@ -169,6 +169,7 @@ def test_one_processs_spoiled_step_is_skipped_by_all(start, ddp_training, tmp_pa
 
 
 def test_mistakes_are_told_by_one_process_of_a_machine(command, ddp_training, monkeypatch):
+    monkeypatch.setattr(rank_zero_only, "rank", 0)  # Lightning sets it, and it would stay
     for name in ("TORCHELASTIC_RUN_ID", "MASTER_ADDR"):
         monkeypatch.setenv(name, "none")
     for name, value in {"WORLD_SIZE": 2, "RANK": 0, "LOCAL_RANK": 0, "GROUP_RANK": 0, "LOCAL_WORLD_SIZE": 2}.items():
@@ -192,4 +193,17 @@ def test_a_process_that_fails_alone_does_not_leave_the_others_waiting(start, ddp
     (tmp_path / "spoil.py").write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{spoil}")
     run = start(*torchrun("--standalone", "--nproc_per_node=2"), tmp_path / "spoil.py", *ddp_training)
     _, err = run.communicate(timeout=120)
-    assert run.returncode != 0 and "fastnst: only here" in told(err) and "Traceback" not in err
+    assert run.returncode != 0 and "fastnst: only here" in told(err) and "[rank" not in err  # no process's traceback
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_many_styles(start, small_training, tmp_path, launcher):
+    if launcher == "joblib":
+        pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs pip install 'fastnst[launchers]'")
+    several = [a for a in small_training if not a.startswith("style")]
+    run = start(sys.executable, ROOT / "scripts/train.py", "-m", "style=wave,mosaic", f"hydra/launcher={launcher}", *several,
+                "style.size=48", "data.workers=0", "trainer.max_steps=1")  # fmt: skip
+    _, err = run.communicate()
+    assert run.returncode == 0, err
+    assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"wave.safetensors", "mosaic.safetensors"}
+    assert len(list(tmp_path.glob("runs/*/*/last.ckpt"))) == 2
