@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
@@ -60,6 +62,12 @@ def free_port() -> int:
 
 def told(err: str) -> list[str]:
     return [line for line in err.splitlines() if line.startswith("fastnst: ")]
+
+
+def positions(folder: Path) -> list[int]:
+    """Those of the photographs that two processes have read, in order."""
+    lines = [line for rank in (0, 1) for line in (folder / f"read{rank}.txt").read_text().splitlines()]
+    return sorted(int(line.split()[0]) for line in lines)
 
 
 def check_records(folder, steps: int) -> None:
@@ -137,25 +145,22 @@ def test_slurms_variables_are_understood(start, ddp_training, tmp_path):
 
 
 def test_a_signal_stops_all_processes_at_one_step(start, ddp_training, tmp_path):
-    script = [sys.executable, ROOT / "scripts" / "train.py", *ddp_training, "ckpt=last", "out=two.safetensors"]
-    run = start(*script, "trainer.max_steps=100000")
+    run = start(sys.executable, RECORD, *ddp_training, "ckpt=last", "trainer.max_steps=100000")
     while not list(tmp_path.glob("runs/small/*/last.ckpt")):
         assert run.poll() is None, run.communicate()
         time.sleep(0.1)
-    run.send_signal(signal.SIGTERM)
+    run.send_signal(signal.SIGTERM)  # to the first process alone
     _, err = run.communicate()
     (line,) = told(err)
     assert run.returncode == 143 and "stopped by SIGTERM after step" in line and "Traceback" not in err
     (last,) = tmp_path.glob("runs/small/*/last.ckpt")
     step = torch.load(last, weights_only=True)["global_step"]
     assert f"after step {step}," in line
-    run = start(*script, f"trainer.max_steps={step + 3}")
+    assert positions(tmp_path) == list(range(2 * step))
+    run = start(sys.executable, RECORD, *ddp_training, "ckpt=last", f"trainer.max_steps={step + 3}")
     out, err = run.communicate()
     assert run.returncode == 0 and f"run: {last.parent.relative_to(tmp_path)}" in out, err
-    run = start(*script[:-1], f"trainer.max_steps={step + 3}", "run_dir=runs/other/x", "out=one.safetensors")
-    assert run.wait() == 0
-    one, both = (load_net(tmp_path / f"{name}.safetensors")[0].state_dict() for name in ("one", "two"))
-    assert all(torch.equal(one[key], both[key]) for key in one)
+    assert positions(tmp_path) == list(range(2 * step + 6))
 
 
 def test_one_processs_spoiled_step_is_skipped_by_all(start, ddp_training, tmp_path):
@@ -164,8 +169,8 @@ def test_one_processs_spoiled_step_is_skipped_by_all(start, ddp_training, tmp_pa
     _, err = run.communicate()
     (line,) = told(err)
     assert run.returncode == 2 and "not finite in 1 steps up to step 4" in line and "Traceback" not in err
-    first, second = (torch.load(tmp_path / f"gradients{r}.pt", weights_only=True) for r in (0, 1))
-    assert len(first) == len(second) == 4 and first[3][0].isnan().all() and second[3][0].isnan().all()
+    gradients = torch.load(tmp_path / "gradients0.pt", weights_only=True)  # of the process whose own loss was good
+    assert len(gradients) == 4 and gradients[3][0].isnan().all() and gradients[2][0].isfinite().all()
 
 
 def test_mistakes_are_told_by_one_process_of_a_machine(command, ddp_training, monkeypatch):
@@ -196,10 +201,9 @@ def test_a_process_that_fails_alone_does_not_leave_the_others_waiting(start, ddp
     assert run.returncode != 0 and "fastnst: only here" in told(err) and "[rank" not in err  # no process's traceback
 
 
-@pytest.mark.parametrize("launcher", ["basic", "joblib"])
-def test_many_styles(start, small_training, tmp_path, launcher):
-    if launcher == "joblib":
-        pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs pip install 'fastnst[launchers]'")
+def test_many_styles(start, small_training, tmp_path):
+    joblib = find_spec("hydra_plugins") and find_spec("hydra_plugins.hydra_joblib_launcher")
+    launcher = "joblib" if joblib else "basic"
     several = [a for a in small_training if not a.startswith("style")]
     run = start(sys.executable, ROOT / "scripts/train.py", "-m", "style=wave,mosaic", f"hydra/launcher={launcher}", *several,
                 "style.size=48", "data.workers=0", "trainer.max_steps=1")  # fmt: skip
