@@ -154,7 +154,9 @@ class BadSteps(pl.Callback):
                 "resume from it with a lower optimizer.lr"
             )
         if count > self.told:
-            rank_zero_warn(f"step {trainer.global_step}: {count} so far had a gradient that is not finite and were skipped")
+            rank_zero_warn(
+                f"a gradient was not finite: step {trainer.global_step} or one shortly before is skipped ({count} so far)"
+            )
             self.told = count
 
     def state_dict(self) -> dict:
@@ -220,7 +222,7 @@ def _explain(error: BaseException, folder: Path, reading: Reading) -> str | None
     if isinstance(error, OSError):
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         return f"the disk of {folder} is full; make room: {again}" if full else explain(error)
-    died = re.match(r"DataLoader worker \(pid(?:\(s\))? (\d+).*?\) (.*?)\.", str(error))
+    died = re.match(r"DataLoader worker \(pid(?:\(s\))? (\d+).*?\) (.*?)(?:\.|$)", str(error))
     if died:
         return (
             f"a worker {died[2]} while it read {reading.of(int(died[1])) or 'photographs'}; take that file away if it is to "

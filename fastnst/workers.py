@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from pathlib import Path
 
 import torch
@@ -22,8 +23,12 @@ class Reading:
         """The DataLoader's worker_init_fn."""
         global _slot
         _slot = self.slots[worker]
-        for number in STOPS:  # sent to a whole process group, they are the main process's to answer
+        # Sent to every process of a job, they are the main process's to answer; but with SIGTERM it ends its workers.
+        for number in {*STOPS} - {signal.SIGTERM}:
             signal.signal(number, signal.SIG_IGN)
+        if hasattr(signal, "sigwaitinfo"):  # macOS has none
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+            threading.Thread(target=_end_with_parent, daemon=True).start()
 
     def of(self, process: int) -> str | None:
         """The path that the worker with this process id noted last."""
@@ -32,6 +37,12 @@ class Reading:
             if owner == str(process):
                 return path
         return None
+
+
+def _end_with_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 def note(path: str | Path) -> None:

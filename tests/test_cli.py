@@ -21,7 +21,6 @@ from fastnst.train import main
         (["data=folder"], "data.root is missing"),
         (["data=folder", "data.root=missing"], "no such folder"),
         (["data=folder", "data.root=empty"], "no photographs"),
-        (["ckpt=last"], "no run in"),
         (["init=missing.safetensors"], "no such checkpoint"),
         (["ckpt=missing.ckpt"], "no such checkpoint to resume"),
         (["ckpt=text.png"], "not a checkpoint of fastnst's training"),
@@ -35,6 +34,7 @@ from fastnst.train import main
         (["style.size=0"], "style.size=0"),
         (["data.size=8"], "data.size=8"),
         (["data.batch_size=0"], "data.batch_size=0"),
+        (["max_bad_steps=-1"], "max_bad_steps=-1"),
         (["trainer=gpu"], "gpu backend"),
     ],
 )
