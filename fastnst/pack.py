@@ -24,7 +24,7 @@ from fastnst.cli import check_whole, fail, path_of, run
 from fastnst.data import Photograph, find_photographs, is_readable
 from fastnst.errors import UserError
 from fastnst.images import UNREADABLE, check_writable, to_rgb, write_bytes
-from fastnst.shards import Loaded, webdataset
+from fastnst.shards import Loaded
 
 QUALITY = 95  # of JPEGs that are reduced
 
@@ -37,7 +37,6 @@ def pack(cfg: DictConfig) -> dict[str, int]:
     """
     check_whole(cfg, {"size": 16, "count": 1, "workers": 1}, optional=("size", "workers"))
     root, out = path_of(cfg, "root").resolve(), path_of(cfg, "out")
-    webdataset()
     photographs = find_photographs(root)
     if not any(map(is_readable, photographs)):
         raise UserError(f"root={root}: none of the files can be read as a photograph")
@@ -63,11 +62,13 @@ def pack(cfg: DictConfig) -> dict[str, int]:
             for done in as_completed(work):
                 written, bad = done.result()
                 for name in bad:
-                    bar.write(f"{name} cannot be read as a photograph and is skipped")
+                    bar.write(f"{name} cannot be read as a photograph and is skipped", file=sys.stderr)
                 packed += written
                 bar.update(work[done])
         except BrokenProcessPool:
             raise UserError("a process was killed, perhaps for want of memory; the same command goes on") from None
+        except OSError as error:
+            raise UserError(f"out={out}: cannot be written ({error.strerror}); the same command goes on") from None
         except KeyboardInterrupt:
             fail("stopped; the same command goes on with the shards that are not done")
             sys.exit(130)
@@ -118,14 +119,16 @@ def pack_shard(path: Path, photographs: list[tuple[str, Photograph]], size: int 
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     written, bad = 0, []
     try:
-        with os.fdopen(descriptor, "wb") as file, webdataset().TarWriter(file, "", "", 0o644, mtime=0, encoder=False) as tar:
+        with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w") as archive:
             for key, photograph in photographs:
                 try:
                     suffix, data = packed(photograph, size)
                 except UNREADABLE:
                     bad.append(str(photograph))
                 else:
-                    tar.write({"__key__": key, suffix: data})
+                    member = tarfile.TarInfo(f"{key}.{suffix}")
+                    member.size = len(data)
+                    archive.addfile(member, io.BytesIO(data))
                     written += 1
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
