@@ -48,36 +48,34 @@ def pack(cfg: DictConfig) -> dict[str, int]:
     for left in out.glob(".*.tar.*"):  # of a run that was killed
         left.unlink()
 
-    packed = 0
+    count = 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with (
-        ProcessPoolExecutor(cfg.workers, initializer=_start_worker) as pool,
-        tqdm(total=len(photographs), unit="photograph") as bar,
-    ):
-        work = {
-            pool.submit(pack_shard, out / f"{i:06}.tar", [(f"{j:09}", photographs[j]) for j in part], cfg.size): len(part)
-            for i, part in enumerate(parts)
-        }
-        try:
-            for done in as_completed(work):
-                written, bad = done.result()
-                for name in bad:
-                    bar.write(f"{name} cannot be read as a photograph and is skipped", file=sys.stderr)
-                packed += written
-                bar.update(work[done])
-        except BrokenProcessPool:
-            raise UserError("a process was killed, perhaps for want of memory; the same command goes on") from None
-        except OSError as error:
-            raise UserError(f"out={out}: cannot be written ({error.strerror}); the same command goes on") from None
-        except KeyboardInterrupt:
-            fail("stopped; the same command goes on with the shards that are not done")
-            sys.exit(130)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    try:
+        with ProcessPoolExecutor(cfg.workers, initializer=_start_worker) as pool, tqdm(total=len(order), unit="file") as bar:
+            try:
+                work = {}
+                for i, part in enumerate(parts):
+                    files = [(f"{j:09}", photographs[j]) for j in part]
+                    work[pool.submit(pack_shard, out / f"{i:06}.tar", files, cfg.size)] = len(part)
+                for done in as_completed(work):
+                    written, bad = done.result()
+                    for name in bad:
+                        bar.write(f"{name} cannot be read as a photograph and is skipped", file=sys.stderr)
+                    count += written
+                    bar.update(work[done])
+            finally:
+                pool.shutdown(cancel_futures=True)
+    except KeyboardInterrupt:
+        fail("stopped; the same command goes on with the shards that are not done")
+        sys.exit(130)
+    except BrokenProcessPool:
+        raise UserError("a process was killed, perhaps for want of memory; the same command goes on") from None
+    except OSError as error:
+        raise UserError(f"out={out}: cannot be written ({error.strerror}); the same command goes on") from None
     last = f"{len(parts) - 1:06}"
-    print(f"{packed} photographs in {len(parts)} shards, {len(photographs) - packed} files skipped")
+    print(f"{count} photographs in {len(parts)} shards, {len(order) - count} files skipped")
     print(f"data=webdataset data.urls='{out}/{{000000..{last}}}.tar'")
-    return {"photographs": packed, "shards": len(parts), "bad": len(photographs) - packed}
+    return {"photographs": count, "shards": len(parts), "bad": len(order) - count}
 
 
 def _start_worker() -> None:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -306,18 +307,23 @@ def test_packing_again_keeps_what_is_there(command, photographs, tmp_path, monke
     assert not list((tmp_path / "shards").glob(".*"))
 
 
-def test_packing_goes_on_after_a_kill(command, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_packing_goes_on_after_a_signal(command, tmp_path, number):
     (tmp_path / "photographs").mkdir()
     for i in range(80):
         Image.effect_noise((500, 400), 90).save(tmp_path / f"photographs/{i:02}.jpg")
     script = [sys.executable, str(ROOT / "scripts/pack.py"), "root=photographs", "out=shards", "count=1", "size=200"]
-    process = subprocess.Popen(script, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(script, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     shards = tmp_path / "shards"
     while len(list(shards.glob("*.tar"))) < 3 and process.poll() is None:
         time.sleep(0.001)
     workers = psutil.Process(process.pid).children()
-    process.kill()
-    process.wait()
+    process.send_signal(number)
+    err = process.communicate()[1]
+    if number == signal.SIGINT:
+        assert process.returncode == 130
+        assert err.splitlines()[-1] == "fastnst: stopped; the same command goes on with the shards that are not done"
+        assert "Traceback" not in err
     assert workers and not psutil.wait_procs(workers, timeout=60)[1]
     done = {path: path.stat().st_mtime_ns for path in shards.glob("*.tar")}
     assert 3 <= len(done) < 80
