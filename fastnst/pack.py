@@ -24,7 +24,7 @@ from fastnst.cli import check_whole, fail, path_of, run
 from fastnst.data import Photograph, find_photographs, is_readable
 from fastnst.errors import UserError
 from fastnst.images import UNREADABLE, check_writable, to_rgb, write_bytes
-from fastnst.shards import Loaded, webdataset
+from fastnst.shards import Loaded
 
 QUALITY = 95  # of JPEGs that are reduced
 
@@ -37,7 +37,6 @@ def pack(cfg: DictConfig) -> dict[str, int]:
     """
     check_whole(cfg, {"size": 16, "count": 1, "workers": 1}, optional=("size", "workers"))
     root, out = path_of(cfg, "root").resolve(), path_of(cfg, "out")
-    webdataset()
     photographs = find_photographs(root)
     if not any(map(is_readable, photographs)):
         raise UserError(f"root={root}: none of the files can be read as a photograph")
@@ -49,34 +48,34 @@ def pack(cfg: DictConfig) -> dict[str, int]:
     for left in out.glob(".*.tar.*"):  # of a run that was killed
         left.unlink()
 
-    packed = 0
+    count = 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with (
-        ProcessPoolExecutor(cfg.workers, initializer=_start_worker) as pool,
-        tqdm(total=len(photographs), unit="photograph") as bar,
-    ):
-        work = {
-            pool.submit(pack_shard, out / f"{i:06}.tar", [(f"{j:09}", photographs[j]) for j in part], cfg.size): len(part)
-            for i, part in enumerate(parts)
-        }
-        try:
-            for done in as_completed(work):
-                written, bad = done.result()
-                for name in bad:
-                    bar.write(f"{name} cannot be read as a photograph and is skipped")
-                packed += written
-                bar.update(work[done])
-        except BrokenProcessPool:
-            raise UserError("a process was killed, perhaps for want of memory; the same command goes on") from None
-        except KeyboardInterrupt:
-            fail("stopped; the same command goes on with the shards that are not done")
-            sys.exit(130)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    try:
+        with ProcessPoolExecutor(cfg.workers, initializer=_start_worker) as pool, tqdm(total=len(order), unit="file") as bar:
+            try:
+                work = {}
+                for i, part in enumerate(parts):
+                    files = [(f"{j:09}", photographs[j]) for j in part]
+                    work[pool.submit(pack_shard, out / f"{i:06}.tar", files, cfg.size)] = len(part)
+                for done in as_completed(work):
+                    written, bad = done.result()
+                    for name in bad:
+                        bar.write(f"{name} cannot be read as a photograph and is skipped", file=sys.stderr)
+                    count += written
+                    bar.update(work[done])
+            finally:
+                pool.shutdown(cancel_futures=True)
+    except KeyboardInterrupt:
+        fail("stopped; the same command goes on with the shards that are not done")
+        sys.exit(130)
+    except BrokenProcessPool:
+        raise UserError("a process was killed, perhaps for want of memory; the same command goes on") from None
+    except OSError as error:
+        raise UserError(f"out={out}: cannot be written ({error.strerror}); the same command goes on") from None
     last = f"{len(parts) - 1:06}"
-    print(f"{packed} photographs in {len(parts)} shards, {len(photographs) - packed} files skipped")
+    print(f"{count} photographs in {len(parts)} shards, {len(order) - count} files skipped")
     print(f"data=webdataset data.urls='{out}/{{000000..{last}}}.tar'")
-    return {"photographs": packed, "shards": len(parts), "bad": len(photographs) - packed}
+    return {"photographs": count, "shards": len(parts), "bad": len(order) - count}
 
 
 def _start_worker() -> None:
@@ -118,14 +117,16 @@ def pack_shard(path: Path, photographs: list[tuple[str, Photograph]], size: int 
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     written, bad = 0, []
     try:
-        with os.fdopen(descriptor, "wb") as file, webdataset().TarWriter(file, "", "", 0o644, mtime=0, encoder=False) as tar:
+        with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w") as archive:
             for key, photograph in photographs:
                 try:
                     suffix, data = packed(photograph, size)
                 except UNREADABLE:
                     bad.append(str(photograph))
                 else:
-                    tar.write({"__key__": key, suffix: data})
+                    member = tarfile.TarInfo(f"{key}.{suffix}")
+                    member.size = len(data)
+                    archive.addfile(member, io.BytesIO(data))
                     written += 1
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)

@@ -117,9 +117,6 @@ class Shards(IterableDataset):
         self.urls, self.held_out, self.size, self.scale, self.seed, self.shuffle = urls, held_out, size, scale, seed, shuffle
         self.batches, self.batch_size, self.done, self.rank, self.world = batches, batch_size, done, rank, world
 
-    def __len__(self) -> int:
-        return self.batches * self.batch_size
-
     def __iter__(self) -> Iterator[dict]:
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
@@ -129,7 +126,7 @@ class Shards(IterableDataset):
         past, end = (len(range(worker, n, workers)) * self.batch_size for n in (self.done, self.batches))
         consumers = self.world * workers
         order = self.order(self.rank * workers + worker, consumers)
-        return self._crops(itertools.islice(order, past, end), consumers)
+        return itertools.islice(self._crops(itertools.islice(order, past, None), consumers), end - past)
 
     def order(self, consumer: int, consumers: int) -> Iterator[tuple[Place, Loaded]]:
         """What one of all processes' workers reads, without end: (epoch, shard, place in it) and the photograph."""
@@ -218,6 +215,4 @@ class ShardData(CropData):
             rank=trainer.global_rank,
             world=trainer.world_size,
         )
-        # Lightning's, that workers might all read the same: here each reads its share.
-        warnings.filterwarnings("ignore", message="Your `IterableDataset` has `__len__` defined")
         return self.train_loader(shards)

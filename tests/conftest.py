@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -15,6 +16,20 @@ def picture(seed: int, width: int = 64, height: int = 48) -> Image.Image:
     """A smooth random RGB picture."""
     noise = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def one_colour_each(folder: Path, count: int) -> Path:
+    """A new folder of `count` PNGs, each of one colour, by which any crop of it is known: see `colour_of`."""
+    folder.mkdir()
+    for i in range(count):
+        Image.new("RGB", (40, 30), (10 * i, 10 * i, 10 * i)).save(folder / f"{i:02}.png")
+    return folder
+
+
+def colour_of(image: Tensor) -> int:
+    """Which of the pictures of `one_colour_each` the crop is from."""
+    assert image.max() - image.min() < 1e-6
+    return round(image.mean().item() * 25.5)
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from fastnst.train import main
         (["data=folder"], "data.root is missing"),
         (["data=folder", "data.root=missing"], "no such folder"),
         (["data=folder", "data.root=empty"], "no photographs"),
+        (["data=folder", "data.root=text.png"], "neither a folder nor a whole zip"),
         (["init=missing.safetensors"], "no such checkpoint"),
         (["ckpt=missing.ckpt"], "no such checkpoint to resume"),
         (["ckpt=text.png"], "not a checkpoint of fastnst's training"),
@@ -105,5 +106,5 @@ def test_the_wheel_holds_configs_artworks_and_weights(tmp_path):
     for path in (*ROOT.glob("configs/**/*.yaml"), *ROOT.glob("fastnst/assets/**/*.*")):
         name = path.relative_to(ROOT).as_posix()
         assert (name if name.startswith("fastnst/") else f"fastnst/{name}") in names
-    for command in ("train", "infer", "optimize", "evaluate", "export", "serve"):
+    for command in ("train", "infer", "optimize", "evaluate", "export", "serve", "pack"):
         assert f"fastnst-{command} = fastnst.{command}:main" in entries

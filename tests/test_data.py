@@ -1,12 +1,15 @@
 """Photographs of every kind, the order they come in, and files that are no photographs."""
 
+import pickle
+import shutil
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from conftest import SHARED, picture
+from conftest import SHARED, colour_of, one_colour_each, picture
 from PIL import Image
 
 from fastnst import data
@@ -184,6 +187,109 @@ def test_held_out_photographs_are_never_trained_on(photographs):
         split(paths[:1], 3, None)
     train, val = sample_photographs()
     assert not set(train) & set(val)
+
+
+def zipped(folder: Path, method: int = zipfile.ZIP_DEFLATED) -> Path:
+    """A zip of the folder, as COCO's are: everything in one folder of its own."""
+    path = folder.with_name(f"{folder.name}_{method}.zip")
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for file in sorted(folder.rglob("*"), reverse=True):
+            archive.write(file, Path("top", file.relative_to(folder)))
+    return path
+
+
+@pytest.fixture
+def tree(photographs):
+    """The photographs in nested folders, and files that are none."""
+    for name, target in (("03.jpg", "deep/03.JPG"), ("04.jpg", "deep-er/04.jpg"), ("05.jpg", "deep/er/05.jpg")):
+        (photographs / target).parent.mkdir(parents=True, exist_ok=True)
+        (photographs / name).rename(photographs / target)
+    for name in (".hidden.jpg", ".git/d.png", "notes.txt"):
+        (photographs / name).parent.mkdir(exist_ok=True)
+        (photographs / name).write_text("not a picture")
+    return photographs
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_a_zip_equals_its_folder(tree, method):
+    folder = list(loader(tree))
+    archive = zipped(tree, method)
+    assert [Path(p.inside).relative_to("top") for p in find_photographs(archive)] == [
+        p.relative_to(tree) for p in find_photographs(tree)
+    ]
+    for workers in (0, 2):
+        assert same(folder, list(loader(archive, workers=workers)))
+    assert torch.equal(to_tensor(load_rgb(find_photographs(archive)[3])), to_tensor(load_rgb(find_photographs(tree)[3])))
+
+
+def test_a_zip_is_read_by_workers_that_are_spawned_too(photographs):
+    ours = loader(zipped(photographs)).dataset
+    theirs = pickle.loads(pickle.dumps(ours))  # as a spawned worker gets it
+    assert all(torch.equal(ours[i, i]["image"], theirs[i, i]["image"]) for i in range(10))
+
+
+def test_a_zip_to_validate_on(photographs, tmp_path):
+    (tmp_path / "val").mkdir()
+    for i in range(3):
+        shutil.move(photographs / f"{i:02}.jpg", tmp_path / "val")
+    module = PhotoData(str(zipped(photographs)), str(zipped(tmp_path / "val")), size=24)
+    assert len(module.train_paths) == 9
+    assert [p.name for p in module.val_paths] == ["00.jpg", "01.jpg", "02.jpg"]
+    assert same(
+        list(module.val_dataloader()), list(PhotoData(str(photographs), str(tmp_path / "val"), size=24).val_dataloader())
+    )
+
+
+def test_damaged_members_of_a_zip_are_replaced_and_named(photographs):
+    spoil(photographs)
+    archive = zipped(photographs, zipfile.ZIP_STORED)
+    content = bytearray(archive.read_bytes())
+    flipped = content.index((photographs / "05.jpg").read_bytes()) + 150  # only the checksum tells
+    content[flipped] ^= 1
+    archive.write_bytes(content)
+    named = {Path(path).name for batch in loader(archive, max_steps=20) for path in batch["bad"]}
+    held_out = {p.name for p in PhotoData(str(archive), val_count=2, size=24).val_paths}
+    assert named == {"truncated.jpg", "text.jpg", "empty.png", "05.jpg"} - held_out
+    assert "05.jpg" in named
+
+
+def test_zips_that_cannot_be_used(photographs, tmp_path):
+    archive = zipped(photographs)
+    whole = archive.read_bytes()
+    (tmp_path / "cut.zip").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.zip").write_text("not a zip")
+    encrypted, at = bytearray(whole), -1
+    while (at := encrypted.find(b"PK\1\2", at + 1)) >= 0:
+        encrypted[at + 8] |= 1
+    (tmp_path / "secret.zip").write_bytes(encrypted)
+    with zipfile.ZipFile(tmp_path / "none.zip", "w") as none:
+        none.writestr("notes.txt", "no pictures")
+    for name, message in (
+        ("cut", "neither a folder nor a whole zip"), ("text", "neither a folder nor a whole zip"),
+        ("secret", "encrypted"), ("none", "no photographs"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=message) as error:
+            PhotoData(str(tmp_path / f"{name}.zip"))
+        assert f"{name}.zip" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+@pytest.mark.parametrize("world, workers", [(1, 2), (2, 0), (2, 2), (3, 0), (4, 1)])
+def test_each_photograph_is_seen_by_exactly_one_rank_per_epoch(tmp_path, kind, world, workers):
+    root = one_colour_each(tmp_path / "colours", 12)
+    arguments = {"val_root": str(root), "max_steps": 12, "world": world, "workers": workers}
+    ranks = [
+        [
+            colour_of(image)
+            for batch in loader(zipped(root) if kind == "zip" else root, rank=r, **arguments)
+            for image in batch["image"]
+        ]
+        for r in range(world)
+    ]
+    share = 12 // world
+    for epoch in range(2):
+        seen = [colour for rank in ranks for colour in rank[epoch * share : (epoch + 1) * share]]
+        assert sorted(seen) == list(range(12))
 
 
 def test_samples_are_there():
