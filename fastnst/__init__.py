@@ -6,7 +6,8 @@ __version__ = "0.1.0"
 def load(*paths: str, weights: list[float] | None = None, style: str | dict[str, float] | None = None):
     """A checkpoint as an object that restyles pictures: `fastnst.load("wave.safetensors")(image)` gives a PIL image.
 
-    Several are mixed by `weights`. `style` chooses one of a checkpoint of several, or the painting. See `fastnst.inference.Stylizer`.
+    Several are mixed by `weights`. `style` chooses one of a checkpoint of several, or the painting. See
+    `fastnst.inference.Stylizer`.
     """
     from fastnst.inference import Stylizer  # here, so that the version can be read without importing torch
 

@@ -49,8 +49,8 @@ def run(task: Callable[[DictConfig], object], config_name: str) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, and leaves the telling to us
     resolvers = {
         "artwork": lambda name: str(PACKAGE / "assets" / "artworks" / name),
-        "styles": lambda style: list(paintings_of(style)),
-        "title": lambda style: "+".join(paintings_of(style)),
+        "styles": names_of,
+        "title": lambda style: "+".join(names_of(style)),
     }
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)
@@ -124,17 +124,24 @@ def as_path(value: object, key: str) -> Path:
         raise UserError(f"{key}={value}: {error}") from None
 
 
-def paintings_of(style: DictConfig) -> dict[str, Path]:
-    """Each painting's file by the style's name: `style.image` alone, or those in `style.images` (style=[wave,mosaic]).
+def names_of(style: DictConfig) -> list[str]:
+    """The styles' names, which files are called after: `style.name`, or the keys of `style.images` (style=[wave,mosaic]).
 
     Raises UserError for a name that no file can be called after.
     """
     several = style.images and (len(style.images) > 1 or OmegaConf.is_missing(style, "image"))
-    paintings = dict(style.images) if several else {style.name: style.image}
-    for name in paintings:
+    names = list(style.images) if several else [style.name]
+    for name in names:
         if not isinstance(name, str) or not name.strip() or set(name) & set("/\\\0"):
             raise UserError(f"style.name={name}: give a name for files, without slashes")
-    return {name: as_path(image, "style.image") for name, image in paintings.items()}
+    return names
+
+
+def paintings_of(style: DictConfig) -> dict[str, Path]:
+    """Each painting's file by the style's name. Raises UserError for a name or a path that is none."""
+    names = names_of(style)
+    images = [style.image] if names == [style.name] else [style.images[name] for name in names]
+    return {name: as_path(image, "style.image") for name, image in zip(names, images, strict=True)}
 
 
 def painting_of(style: DictConfig) -> tuple[str, Path]:

@@ -31,7 +31,9 @@ def infer(cfg: DictConfig) -> None:
         name += "_" + "+".join(Path(str(key)).stem for key in ([style] if isinstance(style, str) else style))
     if source.is_file() and source.suffix.lower() in film.SUFFIXES:
         target = out if out.suffix.lower() in film.SUFFIXES else out / f"{source.stem}_{name}.mp4"
-        infer_film(Stylizer(*checkpoints, weights=cfg.weights, style=style), source, target, cfg.size, cfg.temporal, controls)
+        infer_film(
+            Stylizer(*checkpoints, weights=cfg.weights, style=style), source, target, cfg.size, cfg.temporal, controls
+        )
         return
     root, pictures = find_pictures(str(source))
     into_folder = is_folder(out)

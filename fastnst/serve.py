@@ -6,14 +6,16 @@ import threading
 from pathlib import Path
 
 from omegaconf import DictConfig
-from PIL import Image
+from PIL import Image, ImageOps
 
+from fastnst.checkpoint import load_net
 from fastnst.cli import check_numbers, check_whole, path_of, run
 from fastnst.errors import UserError
-from fastnst.images import UNREADABLE, fit, save
+from fastnst.images import UNREADABLE, fit, save, to_rgb
 from fastnst.inference import Stylizer
+from fastnst.styles import ArbitraryNet, MultiStyleNet
 
-PACKAGE = Path(__file__).resolve().parent
+ARTWORKS = Path(__file__).resolve().parent / "assets" / "artworks"
 THUMBNAIL = 160  # px
 VISITORS = 50  # who may wait at once
 
@@ -29,17 +31,35 @@ class Studio:
         files = sorted(checkpoints.glob("*.safetensors")) if checkpoints.is_dir() else []
         if not files:
             raise UserError(f"checkpoints={checkpoints}: no .safetensors in it; train one with scripts/train.py")
-        self.styles = {file.stem: Stylizer(file) for file in files}
+        self.styles, self.any_painting = {}, {}
+        for file in files:
+            net, _ = load_net(file)
+            if isinstance(net, MultiStyleNet):
+                self.styles |= {f"{file.stem}: {style}": Stylizer(file, style=style) for style in net.styles}
+            elif isinstance(net, ArbitraryNet):
+                name = f"{file.stem}: your painting"
+                self.styles[name], self.any_painting[name] = Stylizer(file, style=str(ARTWORKS / "wave.jpg")), file
+            else:
+                self.styles[file.stem] = Stylizer(file)
 
     def thumbnails(self) -> list[tuple[Image.Image, str]]:
         """Each style at work on the same picture, with its name."""
-        with Image.open(PACKAGE / "assets" / "artworks" / "inkwash.jpg") as file:
+        with Image.open(ARTWORKS / "inkwash.jpg") as file:
             sample = fit(file.convert("RGB"), 2 * THUMBNAIL)
         return [(stylizer(sample).resize((THUMBNAIL, THUMBNAIL * 3 // 4)), name) for name, stylizer in self.styles.items()]
 
-    def restyle(self, file: str | None, style: str, strength: float, preserve_color: bool, style_scale: float):
+    def restyle(
+        self,
+        file: str | None,
+        style: str,
+        strength: float,
+        preserve_color: bool,
+        style_scale: float,
+        painting: str | None = None,
+    ):
         """The photograph and its result for the slider, and the result's PNG, at full resolution.
 
+        painting: a picture's file, for a style that takes any.
         Raises UserError, with a message for the page, for what is not a picture, is too large or too small.
         """
         if file is None:
@@ -48,23 +68,32 @@ class Studio:
             raise UserError("Choose a style first.")
         try:
             with Image.open(file) as image:
-                if image.width * image.height > self.max_pixels:
-                    raise UserError(
-                        f"This picture has {image.width * image.height / 1e6:.0f} megapixels; "
-                        f"{self.max_pixels / 1e6:.0f} is the most."
-                    )
+                self._check_pixels(image)
                 image.load()
                 with self.lock:  # ten visitors at once wait for each other, and do not share out the memory
-                    result = self.styles[style](
-                        image, strength=strength, preserve_color=preserve_color, style_scale=style_scale
-                    )
-                photograph = self.styles[style](image, strength=0.0)
+                    stylizer = self._stylizer(style, painting)
+                    result = stylizer(image, strength=strength, preserve_color=preserve_color, style_scale=style_scale)
+                photograph = to_rgb(ImageOps.exif_transpose(image))
         except UNREADABLE as error:
             raise UserError(f"This file cannot be restyled ({error}).") from None
-        path = Path(tempfile.mkdtemp(dir=self.folder), f"{Path(file).stem}_{style}.png")
+        path = Path(tempfile.mkdtemp(dir=self.folder), f"{Path(file).stem}_{style.replace(': ', '_')}.png")
         save(result, path)
         shown = [fit(picture.convert("RGB"), min(1600, max(picture.size))) for picture in (photograph, result)]
         return tuple(shown), str(path)
+
+    def _check_pixels(self, image: Image.Image) -> None:
+        if image.width * image.height > self.max_pixels:
+            megapixels = image.width * image.height / 1e6
+            raise UserError(f"This picture has {megapixels:.0f} megapixels; {self.max_pixels / 1e6:.0f} is the most.")
+
+    def _stylizer(self, style: str, painting: str | None) -> Stylizer:
+        if style not in self.any_painting:
+            return self.styles[style]
+        if painting is None:
+            raise UserError("Drop a painting too: this style takes any.")
+        with Image.open(painting) as image:
+            self._check_pixels(image)
+        return Stylizer(self.any_painting[style], style=painting)
 
 
 def build_page(studio: Studio):
@@ -90,6 +119,10 @@ def build_page(studio: Studio):
                     allow_preview=False, interactive=False, buttons=[],
                 )  # fmt: skip
                 style = gr.Radio(names, value=names[0], label="Style", elem_id="style")
+                painting = gr.File(
+                    label="Your painting, for a style that takes any", file_types=["image"], type="filepath",
+                    elem_id="painting", height=120, visible=bool(studio.any_painting),
+                )  # fmt: skip
                 strength = gr.Slider(0, 1, 1.0, step=0.05, label="Strength")
                 style_scale = gr.Slider(0.5, 2, 1.0, step=0.1, label="Size of strokes")
                 preserve_color = gr.Checkbox(label="Keep the photograph's colours")
@@ -103,7 +136,10 @@ def build_page(studio: Studio):
 
         gallery.select(choose, None, style)
         button.click(
-            restyle, [photograph, style, strength, preserve_color, style_scale], [slider, download], concurrency_limit=1
+            restyle,
+            [photograph, style, strength, preserve_color, style_scale, painting],
+            [slider, download],
+            concurrency_limit=1,
         )
     return page.queue(max_size=VISITORS)
 

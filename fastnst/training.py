@@ -21,7 +21,8 @@ Paintings = Mapping[str, Tensor] | None  # Gram matrices by layer; None: the obj
 class StyleTransfer(pl.LightningModule):
     """Trains `net` on `objective`; the classes below it train nets of several styles and of any painting.
 
-    style_images: the paintings by name, (1, 3, H, W) in 0-1 each, in the objective's order. optimizer: makes one from parameters. schedule: makes a learning-rate scheduler from the optimizer and total_steps.
+    style_images: the paintings by name, (1, 3, H, W) in 0-1 each, in the objective's order.
+    optimizer: makes one from parameters. schedule: makes a learning-rate scheduler from the optimizer and total_steps.
     stability: `weight` of the temporal stability loss, for films: a picture moved by up to `shift` px, with noise of
         standard deviation `noise` (in 0-1), as from a camera, is to give the same result, moved alike. 0 leaves it out.
     info: what is written into checkpoints beside the weights (style, objective, version): plain JSON-like values.

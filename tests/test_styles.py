@@ -14,6 +14,7 @@ from fastnst.export import main as export_other
 from fastnst.infer import main as infer
 from fastnst.loss_network import STYLE_LAYERS, LossNetwork
 from fastnst.losses import Objective
+from fastnst.serve import Studio
 from fastnst.styles import ArbitraryNet, MultiStyleNet, Painted, Pooling, row_of
 from fastnst.train import main as train
 from fastnst.transform_net import TransformNet
@@ -149,7 +150,9 @@ def test_a_model_of_one_style_refuses_several(command, several):
 
 def test_artworks_are_listed_by_name(command, small_training, tmp_path):
     arguments = [a for a in small_training if not a.startswith("style")]
-    status, _, err = command(train, *arguments, "style=[wave,inkwash]", "style.size=32", "model=multi", "trainer.max_steps=1")
+    status, _, err = command(
+        train, *arguments, "style=[wave,inkwash]", "style.size=32", "model=multi", "trainer.max_steps=1"
+    )
     assert status == 0, err
     assert load_net(tmp_path / "checkpoints/wave+inkwash.safetensors")[0].styles == ["wave", "inkwash"]
 
@@ -217,6 +220,24 @@ def test_strength_moves_between_the_photographs_own_style_and_the_paintings(tmp_
     assert abs(expected.permute(1, 2, 0).detach().numpy().round() - none).max() <= 1
     blend = (full + none) / 2
     assert abs(half - full).mean() > 0.5 and abs(half - blend).mean() > 0.1  # not a mixture of the two pictures
+
+
+def test_the_page_offers_every_style(tmp_path, paintings, photographs):
+    random_arbitrary(tmp_path)
+    export(tmp_path / "many.safetensors", random_multi(), {"style": {"name": "a+b"}})
+    folder = tmp_path / "page"
+    folder.mkdir()
+    studio = Studio(tmp_path, folder, 1e6)
+    assert list(studio.styles) == ["any: your painting", "many: a", "many: b"] and len(studio.thumbnails()) == 3
+    photograph, rest = str(photographs / "00.jpg"), (1.0, False, 1.0)
+    files = [studio.restyle(photograph, style, *rest)[1] for style in ("many: a", "many: b")]
+    files += [studio.restyle(photograph, "any: your painting", *rest, str(paintings / f"{i}.png"))[1] for i in range(2)]
+    assert len({Image.open(file).tobytes() for file in files}) == 4
+    with pytest.raises(UserError, match="Drop a painting too"):
+        studio.restyle(photograph, "any: your painting", *rest)
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(UserError, match="cannot be"):
+        studio.restyle(photograph, "any: your painting", *rest, str(tmp_path / "text.png"))
 
 
 def test_a_checkpoint_of_one_style_refuses_a_name(tmp_path):
