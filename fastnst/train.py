@@ -13,7 +13,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from fastnst import __version__
 from fastnst.checkpoint import export, load_net, read_training
-from fastnst.cli import check_numbers, check_whole, path_of, run, style_name
+from fastnst.cli import check_flags, check_numbers, check_whole, path_of, run, style_name
 from fastnst.errors import UserError
 from fastnst.images import load_rgb, to_tensor, write_bytes
 from fastnst.training import Panels, StyleTransfer, Throughput
@@ -35,6 +35,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     Raises UserError for anything in `cfg` that cannot be used.
     """
     check_whole(cfg, LEAST)
+    check_flags(cfg, "compile")
     check_numbers(cfg, {"stability.weight": (0, 1e6), "stability.noise": (0, 1)})
     if cfg.stability.weight > 0 and cfg.data.size < 2 * cfg.stability.shift + 32:
         raise UserError(
@@ -64,6 +65,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
         | {"loss_network": {"network": cfg.loss_network.network, "weights": str(cfg.loss_network.weights)}},
     }
     optimizer, schedule = instantiate(cfg.optimizer.optimizer), instantiate(cfg.optimizer.schedule)
+    for part in (net, objective, objective.loss_network) if cfg.compile else ():
+        part.compile()
     module = StyleTransfer(net, objective, optimizer, schedule, info, dict(cfg.stability))
 
     trainer = instantiate(
