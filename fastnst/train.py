@@ -1,6 +1,5 @@
 """Trains one style, from a composed config to an exported checkpoint: read `train` from top to bottom."""
 
-import ctypes
 import os
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from fastnst.checkpoint import export, load_net, read_training
 from fastnst.cli import check_flags, check_numbers, check_whole, path_of, run, style_name
 from fastnst.errors import UserError
 from fastnst.images import load_rgb, to_tensor, write_bytes
+from fastnst.memory import keep_freed_memory
 from fastnst.training import Panels, StyleTransfer, Throughput
 
 LEAST = {
@@ -111,16 +111,6 @@ def find_checkpoint(cfg: DictConfig) -> Path | None:
     if not found:
         raise UserError(f"ckpt=last: no run in {runs} has a last.ckpt; start one without ckpt")
     return found[-1]
-
-
-def keep_freed_memory() -> None:
-    """Has glibc keep what a step frees: given back, it is faulted in again, page by page, a quarter of a CPU step's time."""
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-    except OSError:
-        return  # not glibc
-    libc.mallopt(-4, 0)  # M_MMAP_MAX: no block of its own mapping
-    libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap does not shrink
 
 
 def main() -> None:
