@@ -5,6 +5,11 @@ from pathlib import Path
 
 import torch
 
+try:
+    LIBC = ctypes.CDLL("libc.so.6")
+except OSError:
+    LIBC = None  # not glibc
+
 
 class PeakMemory:
     """The most memory in use at once inside a `with`, in MB: the GPU's, or the process's; None where neither is told."""
@@ -34,10 +39,13 @@ class PeakMemory:
 
 
 def keep_freed_memory() -> None:
-    """Has glibc keep what a step frees: given back, it is faulted in again, page by page, a quarter of a CPU step's time."""
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-    except OSError:
-        return  # not glibc
-    libc.mallopt(-4, 0)  # M_MMAP_MAX: no block of its own mapping
-    libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap does not shrink
+    """Has glibc keep what is freed: given back, it is faulted in again, page by page, a quarter of a CPU step's time."""
+    if LIBC is not None:
+        LIBC.mallopt(-4, 0)  # M_MMAP_MAX: no block of its own mapping
+        LIBC.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap does not shrink
+
+
+def give_back_freed_memory() -> None:
+    """Gives the system what glibc keeps."""
+    if LIBC is not None:
+        LIBC.malloc_trim(0)
