@@ -24,6 +24,7 @@ from fastnst.evaluation import ARTEFACTS, PAINTING_SIZE, flicker, relative_conte
 from fastnst.images import best_device, check_writable, fit, load_rgb, save, to_image, to_tensor, write_bytes
 from fastnst.loss_network import LossNetwork
 from fastnst.losses import Objective
+from fastnst.memory import PeakMemory
 from fastnst.optimization import optimize
 from fastnst.plots import save_figure
 from fastnst.styles import ArbitraryNet, MultiStyleNet
@@ -213,33 +214,6 @@ def speed(net: nn.Module, descend: Callable, photograph: Tensor, side: int, step
         "pass_memory_mb": pass_memory.megabytes,
         "optimization_memory_mb": optimization_memory.megabytes,
     }
-
-
-class PeakMemory:
-    """The most memory in use at once inside a `with`, in MB: the GPU's, or the process's; None where neither is told."""
-
-    def __init__(self, device: torch.device):
-        self.device, self.megabytes = device, None
-
-    def __enter__(self) -> "PeakMemory":
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-        else:
-            try:
-                Path("/proc/self/clear_refs").write_text("5")  # Linux: VmHWM starts anew
-            except OSError:
-                self.device = None
-        return self
-
-    def __exit__(self, *_) -> None:
-        if self.device is None:
-            return
-        if self.device.type == "cuda":
-            self.megabytes = round(torch.cuda.max_memory_allocated(self.device) / 1e6)
-        else:
-            status = Path("/proc/self/status").read_text().splitlines()
-            line = next(line for line in status if line.startswith("VmHWM"))
-            self.megabytes = round(int(line.split()[1]) * 1024 / 1e6)
 
 
 def markdown(summary: dict, marks: list[int]) -> str:

@@ -11,6 +11,7 @@ from fastnst.cli import as_path, check_numbers, check_whole, path_of, run
 from fastnst.errors import UserError
 from fastnst.images import SUFFIXES, is_folder
 from fastnst.inference import LEAST, Stylizer, check_controls, find_pictures, stylize_file
+from fastnst.memory import keep_freed_memory
 
 
 def infer(cfg: DictConfig) -> None:
@@ -80,4 +81,5 @@ def infer_film(
 
 
 def main() -> None:
+    keep_freed_memory()
     run(infer, "infer")

@@ -12,6 +12,7 @@ from PIL import ExifTags, Image, ImageOps
 from fastnst.checkpoint import Style, load_style
 from fastnst.errors import UserError, is_number, is_whole
 from fastnst.images import SUFFIXES, UNREADABLE, best_device, check_suffix, fit, save, to_rgb
+from fastnst.memory import give_back_freed_memory
 from fastnst.styles import Painted
 from fastnst.tiling import restyle_in_strips
 from fastnst.transform_net import TransformNet
@@ -152,7 +153,10 @@ def check_controls(strength: object, preserve_color: object, style_scale: object
 
 def free_memory(device: torch.device) -> int:
     """Bytes that are free on the device, or in the machine's memory for the CPU."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    give_back_freed_memory()  # what this process keeps of the picture before is free, too
+    return psutil.virtual_memory().available
 
 
 def rows_at_a_time(shape: tuple[int, ...], width: int, free: int) -> int | None:

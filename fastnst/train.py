@@ -1,6 +1,5 @@
 """Trains a net, from a composed config to an exported checkpoint: read `train` from top to bottom."""
 
-import ctypes
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -12,11 +11,12 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from fastnst import __version__
 from fastnst.checkpoint import export, load_net, read_training
-from fastnst.cli import check_numbers, check_whole, paintings_of, path_of, run
+from fastnst.cli import check_flags, check_numbers, check_whole, paintings_of, path_of, run
 from fastnst.errors import UserError
 from fastnst.faults import BEFORE, LAST, BadFiles, BadSteps, Checkpoints, WholeCheckpoints, one_line
 from fastnst.images import load_rgb, to_tensor, write_bytes
 from fastnst.loss_network import STYLE_LAYERS
+from fastnst.memory import keep_freed_memory
 from fastnst.styles import ArbitraryNet, StyledNet
 from fastnst.training import MODULES, Panels, Throughput
 from fastnst.transform_net import TransformNet
@@ -39,6 +39,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     Raises UserError for anything in `cfg` that cannot be used.
     """
     check_whole(cfg, LEAST)
+    check_flags(cfg, "compile")
     check_numbers(cfg, {"stability.weight": (0, 1e6), "stability.noise": (0, 1)})
     if cfg.stability.weight > 0 and cfg.data.size < 2 * cfg.stability.shift + 32:
         raise UserError(
@@ -67,6 +68,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
         | {"loss_network": {"network": cfg.loss_network.network, "weights": str(cfg.loss_network.weights)}},
     }
     optimizer, schedule = instantiate(cfg.optimizer.optimizer), instantiate(cfg.optimizer.schedule)
+    for part in (net, objective, objective.loss_network) if cfg.compile else ():
+        part.compile()
     module = MODULES[type(net)](net, objective, optimizer, schedule, info, dict(cfg.stability), style_images)
 
     trainer = instantiate(
@@ -159,16 +162,6 @@ def check_launch(trainer: pl.Trainer) -> None:
             launcher.cluster_environment.validate_settings(trainer.num_devices, trainer.num_nodes)
         except ValueError as error:
             raise UserError(f"{' '.join(str(error).split())} (trainer.devices, trainer.num_nodes)") from None
-
-
-def keep_freed_memory() -> None:
-    """Has glibc keep what a step frees: given back, it is faulted in again, page by page, a quarter of a CPU step's time."""
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-    except OSError:
-        return  # not glibc
-    libc.mallopt(-4, 0)  # M_MMAP_MAX: no block of its own mapping
-    libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap does not shrink
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from fastnst import data
 from fastnst.data import PhotoData, Photographs, Stream, crop, find_photographs, sample_photographs, split
 from fastnst.errors import UserError
-from fastnst.images import load_rgb, to_image, to_rgb, to_tensor
+from fastnst.images import UNREADABLE, decode, load_rgb, to_image, to_rgb, to_tensor
 
 
 def loader(root, start=0, workers=0, seed=0, max_steps=8, rank=0, world=1, **arguments):
@@ -114,8 +114,13 @@ def test_a_photograph_smaller_than_the_crop_is_enlarged(tmp_path):
 def test_jpegs_are_decoded_at_the_smallest_sufficient_scale(tmp_path, monkeypatch):
     picture(4, 1600, 1200).save(tmp_path / "large.jpg", quality=95)
     decoded = []
-    convert = data.to_rgb
-    monkeypatch.setattr(data, "to_rgb", lambda image: decoded.append(image.size) or convert(image))
+
+    def recorded(*arguments):
+        pixels = decode(*arguments)
+        decoded.append(pixels.shape)
+        return pixels
+
+    monkeypatch.setattr(data, "decode", recorded)
     for side in (1.0, 0.5, 0.25):
         small = crop(tmp_path / "large.jpg", side, 0.3, 0.6, False, 256)
         with Image.open(tmp_path / "large.jpg") as image:
@@ -124,7 +129,26 @@ def test_jpegs_are_decoded_at_the_smallest_sufficient_scale(tmp_path, monkeypatc
             box = (left, top, left + edge, top + edge)
             full = to_tensor(image.resize((256, 256), Image.Resampling.BICUBIC, box=box))
         assert (small - full).abs().mean() < 0.01
-    assert decoded == [(400, 300), (800, 600), (1600, 1200)]
+    assert decoded == [(300, 400, 3), (600, 800, 3), (1200, 1600, 3)]
+
+
+def test_decoding_gives_what_pillow_gives(tmp_path):
+    image, exif = picture(8, 150, 101), Image.Exif()
+    exif[0x0112] = 6
+    for variant, options in (
+        (image, {}), (image, {"progressive": True}), (image, {"subsampling": 0}), (image.convert("L"), {}),
+        (image.convert("CMYK"), {}), (image, {"exif": exif}),
+    ):  # fmt: skip
+        variant.save(tmp_path / "a.jpg", **options)
+        data = (tmp_path / "a.jpg").read_bytes()
+        expected = np.asarray(load_rgb(tmp_path / "a.jpg")).astype(int)
+        assert np.abs(decode(data, 101) - expected).max() <= 1
+        half = decode(data, 50)
+        assert min(half.shape[:2]) == 51 and half.shape[2] == 3
+        with pytest.raises(UNREADABLE):
+            decode(data[: len(data) // 2], 101)
+        # Bytes that do not belong there are no reason to lose a photograph, as long as Pillow reads it.
+        assert np.abs(decode(data + b"more", 101) - expected).max() <= 1
 
 
 def test_flip_and_range(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fastnst.errors import UserError
-from fastnst.transform_net import TransformNet
+from fastnst.transform_net import InstanceNorm, ReflectedConv2d, TransformNet
 
 SIZES = [(16, 16), (16, 17), (17, 16), (19, 23), (31, 64), (65, 18), (100, 101), (16, 200)]
 
@@ -53,6 +53,43 @@ def test_instance_norm_treats_each_picture_alone_and_batch_norm_does_not():
         net = TransformNet(norm, 4)
         with torch.no_grad():
             assert torch.allclose(net(x)[:1], net(x[:1]), atol=1e-5) is alone
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_normalization_is_torchs_in_the_layout_it_is_given(layout):
+    torch.manual_seed(0)
+    theirs = torch.nn.InstanceNorm2d(5, affine=True)
+    torch.nn.init.normal_(theirs.weight)
+    torch.nn.init.normal_(theirs.bias)
+    ours = InstanceNorm(5, affine=True)
+    ours.load_state_dict(theirs.state_dict())
+    x, weights = 3 + torch.randn(3, 5, 9, 12), torch.randn(3, 5, 9, 12)
+    gradients = []
+    for module in (theirs, ours):
+        input = x.contiguous(memory_format=layout).requires_grad_()
+        result = module(input)
+        gradients.append(torch.autograd.grad((result * weights).sum(), [input, module.weight, module.bias]))
+        torch.testing.assert_close(result, theirs(x), atol=1e-5, rtol=1e-5)
+        with torch.no_grad():
+            torch.testing.assert_close(module(x.contiguous(memory_format=layout)), theirs(x), atol=1e-5, rtol=1e-5)
+    assert result.is_contiguous(memory_format=layout)
+    torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kernel, stride", [(3, 1), (3, 2), (9, 1)])
+def test_convolutions_reflect_as_torchs_and_in_half_precision(kernel, stride):
+    torch.manual_seed(0)
+    theirs = torch.nn.Conv2d(3, 4, kernel, stride, kernel // 2, padding_mode="reflect")
+    ours = ReflectedConv2d(3, 4, kernel, stride, kernel // 2, padding_mode="reflect")
+    ours.load_state_dict(theirs.state_dict())
+    x, dtypes = torch.rand(2, 3, 16, 20), []
+    torch.testing.assert_close(ours(x), theirs(x))
+    with torch.autocast("cpu", torch.bfloat16), torch.autograd.graph.saved_tensors_hooks(
+        lambda tensor: dtypes.append(tensor.dtype) or tensor, lambda tensor: tensor
+    ):  # fmt: skip
+        result = ours(x.bfloat16().requires_grad_())
+    torch.testing.assert_close(result.float(), theirs(x), atol=0.05, rtol=0.05)
+    assert set(dtypes) == {torch.bfloat16}
 
 
 def test_a_flat_picture_has_no_border():

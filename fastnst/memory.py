@@ -1,0 +1,51 @@
+"""How much memory a process takes, and how it keeps it."""
+
+import ctypes
+from pathlib import Path
+
+import torch
+
+try:
+    LIBC = ctypes.CDLL("libc.so.6")
+except OSError:
+    LIBC = None  # not glibc
+
+
+class PeakMemory:
+    """The most memory in use at once inside a `with`, in MB: the GPU's, or the process's; None where neither is told."""
+
+    def __init__(self, device: torch.device):
+        self.device, self.megabytes = device, None
+
+    def __enter__(self) -> "PeakMemory":
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        else:
+            try:
+                Path("/proc/self/clear_refs").write_text("5")  # Linux: VmHWM starts anew
+            except OSError:
+                self.device = None
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.device is None:
+            return
+        if self.device.type == "cuda":
+            self.megabytes = round(torch.cuda.max_memory_allocated(self.device) / 1e6)
+        else:
+            status = Path("/proc/self/status").read_text().splitlines()
+            line = next(line for line in status if line.startswith("VmHWM"))
+            self.megabytes = round(int(line.split()[1]) * 1024 / 1e6)
+
+
+def keep_freed_memory() -> None:
+    """Has glibc keep what is freed: given back, it is faulted in again, page by page, a quarter of a CPU step's time."""
+    if LIBC is not None:
+        LIBC.mallopt(-4, 0)  # M_MMAP_MAX: no block of its own mapping
+        LIBC.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap does not shrink
+
+
+def give_back_freed_memory() -> None:
+    """Gives the system what glibc keeps."""
+    if LIBC is not None:
+        LIBC.malloc_trim(0)
