@@ -3,6 +3,7 @@
 Nothing here unpickles: a Lightning .ckpt is read by torch's weights_only loader, which makes tensors and plain containers.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -78,6 +79,19 @@ def load_style(path: str | Path, style: Style = None) -> tuple[TransformNet | Pa
     if style is not None:
         raise UserError(f"style={', '.join(map(str, style))}: {path} holds one style; leave style out")
     return net, info
+
+
+def ancestor(net: torch.nn.Module, info: dict) -> str:
+    """The net whose weights this one's go back to, by `init` after `init`; its own if it began from noise.
+
+    Nets of one ancestor lie close enough together for their weights to be interpolated.
+    """
+    if "ancestor" in info:
+        return str(info["ancestor"])
+    digest = hashlib.sha256()
+    for name, tensor in net.state_dict().items():
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def build(architecture: dict) -> TransformNet | MultiStyleNet | ArbitraryNet:

@@ -1,5 +1,6 @@
 """Inference: a checkpoint restyles pictures, one forward pass each."""
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ import psutil
 import torch
 from PIL import ExifTags, Image, ImageOps
 
-from fastnst.checkpoint import Style, load_style
+from fastnst.checkpoint import Style, ancestor, load_style
 from fastnst.errors import UserError, is_number, is_whole
 from fastnst.images import SUFFIXES, UNREADABLE, best_device, check_suffix, fit, save, to_rgb
 from fastnst.memory import give_back_freed_memory
@@ -22,7 +23,8 @@ BYTES = 40  # of memory that one pass takes for each px and each channel of the 
 
 
 class Stylizer:
-    """A trained style, called with a PIL image; or several, mixed.
+    """A trained style, called with a PIL image; or several, mixed: their weights if one net was trained into all, or else
+    their results.
 
     paths: an exported .safetensors or a Lightning .ckpt, or several. weights: the share of each, scaled to a sum of 1; the
     same for all if left out. style: which of a checkpoint's styles, see `fastnst.checkpoint.load_style`.
@@ -39,6 +41,8 @@ class Stylizer:
         loaded = [load_style(path, style) for path in paths]
         self.styles, self.info = [style for style, _ in loaded], loaded[0][1]
         self.nets = [self._ready(style.at(1.0) if isinstance(style, Painted) else style) for style in self.styles]
+        if are_relatives(loaded):
+            self.nets, self.weights = [interpolated(self.nets, self.weights)], [1.0]
 
     def _ready(self, net: TransformNet) -> TransformNet:
         return net.to(self.device, memory_format=torch.channels_last)
@@ -138,6 +142,23 @@ class Stylizer:
         batch = torch.tensor(pictures, device=self.device).permute(0, 3, 1, 2).float() / 255
         results = net(batch.contiguous(memory_format=torch.channels_last))
         return results.clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def are_relatives(loaded: Sequence[tuple[TransformNet | Painted, dict]]) -> bool:
+    """Whether nets, each with its checkpoint's info, go back to one net by training, so that their weights can be mixed."""
+    if len(loaded) < 2 or not all(isinstance(net, TransformNet) for net, _ in loaded):
+        return False
+    return len({(str(net.architecture), ancestor(net, info)) for net, info in loaded}) == 1
+
+
+def interpolated(nets: Sequence[TransformNet], shares: Sequence[float]) -> TransformNet:
+    """The net with the mean of the nets' weights: one pass for all, and sharper than the mean of their results."""
+    net = copy.deepcopy(nets[0])
+    states = [other.state_dict() for other in nets]
+    for name, tensor in net.state_dict().items():
+        if tensor.is_floating_point():  # batch normalization counts its batches too
+            tensor.copy_(sum(share * state[name] for share, state in zip(shares, states, strict=True)))
+    return net
 
 
 def check_controls(strength: object, preserve_color: object, style_scale: object, tile: object) -> None:

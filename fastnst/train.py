@@ -10,7 +10,7 @@ from pytorch_lightning.callbacks import LearningRateMonitor, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from fastnst import __version__
-from fastnst.checkpoint import export, load_net, read_training
+from fastnst.checkpoint import ancestor, export, load_net, read_training
 from fastnst.cli import check_flags, check_numbers, check_whole, paintings_of, path_of, run
 from fastnst.errors import UserError
 from fastnst.faults import BEFORE, LAST, BadFiles, BadSteps, Checkpoints, WholeCheckpoints, one_line
@@ -55,7 +55,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     net = instantiate(cfg.model)
     if isinstance(net, TransformNet) and len(paintings) > 1:
         raise UserError(f"style={', '.join(paintings)}: this model learns one style; give model=multi, or -m to train each")
-    start_from(net, cfg)
+    parent = start_from(net, cfg)
     if resume and read_last(resume) != net.architecture:
         raise UserError(f"{resume}: its net is {read_last(resume)}, not {net.architecture}; give the same model")
     layers = [cfg.loss.content_layer, *cfg.loss.style_layers, *(STYLE_LAYERS if isinstance(net, ArbitraryNet) else ())]
@@ -67,6 +67,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
         "objective": OmegaConf.to_container(cfg.loss, resolve=True)
         | {"loss_network": {"network": cfg.loss_network.network, "weights": str(cfg.loss_network.weights)}},
     }
+    info |= {} if parent is None else {"ancestor": parent}
     optimizer, schedule = instantiate(cfg.optimizer.optimizer), instantiate(cfg.optimizer.schedule)
     for part in (net, objective, objective.loss_network) if cfg.compile else ():
         part.compile()
@@ -102,13 +103,15 @@ def train(cfg: DictConfig) -> dict[str, float]:
     return losses
 
 
-def start_from(net: TransformNet | StyledNet, cfg: DictConfig) -> None:
-    """Loads the weights of `cfg.init`, if it is given, and freezes what `cfg.train` leaves out.
+def start_from(net: TransformNet | StyledNet, cfg: DictConfig) -> str | None:
+    """Loads the weights of `cfg.init`, if it is given, and freezes what `cfg.train` leaves out. Returns the net's ancestor.
 
     Raises UserError if the nets do not fit, or for another value of `cfg.train`.
     """
+    parent = None
     if cfg.init is not None:
-        start, _ = load_net(path_of(cfg, "init"))
+        start, info = load_net(path_of(cfg, "init"))
+        parent = ancestor(start, info)
         if isinstance(net, StyledNet):
             net.start(start)
         elif start.architecture == net.architecture:
@@ -121,6 +124,7 @@ def start_from(net: TransformNet | StyledNet, cfg: DictConfig) -> None:
         if not isinstance(net, StyledNet) or cfg.init is None:
             raise UserError("train=norms: learns new rows for a trained net of several styles; give model=multi init=FILE")
         net.body.requires_grad_(False)
+    return parent
 
 
 def find_checkpoint(cfg: DictConfig) -> Path | None:

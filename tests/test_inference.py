@@ -16,6 +16,7 @@ from fastnst.checkpoint import FORMAT, export, load_net
 from fastnst.errors import UserError
 from fastnst.images import load_rgb, to_image, to_tensor
 from fastnst.infer import main
+from fastnst.train import main as train
 from fastnst.transform_net import TransformNet
 
 
@@ -248,3 +249,22 @@ def test_half_precision_files_load(checkpoint, tmp_path, stylizer):
         ).max()
         <= 1
     )
+
+
+def test_relatives_are_mixed_by_their_weights(command, small_training, tmp_path):
+    """Nets trained on from one net, and that net itself; others are mixed by their results."""
+    assert command(train, *small_training, "out=first.safetensors")[0] == 0
+    for name in ("a", "b"):
+        again = ("init=first.safetensors", f"seed={ord(name)}", "optimizer.lr=1e-2", f"out={name}.safetensors")
+        assert command(train, *small_training, *again)[0] == 0
+    photograph = picture(4)
+    for pair in (("a", "b"), ("first", "a")):
+        files = [tmp_path / f"{name}.safetensors" for name in pair]
+        (net,) = fastnst.load(*files, weights=[3, 1]).nets
+        states = [load_net(file)[0].state_dict() for file in files]
+        for name, tensor in net.state_dict().items():
+            torch.testing.assert_close(tensor, 0.75 * states[0][name] + 0.25 * states[1][name])
+        assert np.asarray(fastnst.load(*files, weights=[1, 0])(photograph)).tolist() == np.asarray(
+            fastnst.load(files[0])(photograph)).tolist()  # fmt: skip
+    assert command(train, *small_training, "seed=9", "out=stranger.safetensors")[0] == 0
+    assert len(fastnst.load(tmp_path / "a.safetensors", tmp_path / "stranger.safetensors").nets) == 2
