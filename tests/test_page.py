@@ -129,7 +129,7 @@ def browser():
 def upload(page, file: Path) -> None:
     """Gives the page a file; again if that was before its script listened."""
     for _ in range(8):
-        page.wait_for_selector("#photograph input[type=file]", state="attached")
+        page.wait_for_selector("#photograph input[type=file]", state="attached", timeout=120_000)
         page.set_input_files("#photograph input[type=file]", file)
         with contextlib.suppress(Exception):
             return page.get_by_text(file.name).first.wait_for(timeout=8_000)

@@ -310,8 +310,9 @@ def test_packing_again_keeps_what_is_there(command, photographs, tmp_path, monke
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_packing_goes_on_after_a_signal(command, tmp_path, number):
     (tmp_path / "photographs").mkdir()
-    for i in range(80):
-        Image.effect_noise((500, 400), 90).save(tmp_path / f"photographs/{i:02}.jpg")
+    Image.effect_noise((1600, 1200), 90).save(tmp_path / "photographs/00.jpg")
+    for i in range(1, 80):
+        (tmp_path / f"photographs/{i:02}.jpg").hardlink_to(tmp_path / "photographs/00.jpg")
     script = [sys.executable, str(ROOT / "scripts/pack.py"), "root=photographs", "out=shards", "count=1", "size=200"]
     process = subprocess.Popen(script, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     shards = tmp_path / "shards"
