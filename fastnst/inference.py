@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, ImageOps
 from fastnst.checkpoint import Style, ancestor, load_style
 from fastnst.errors import UserError, is_number, is_whole
 from fastnst.images import SUFFIXES, UNREADABLE, best_device, check_suffix, fit, save, to_rgb
-from fastnst.memory import give_back_freed_memory
+from fastnst.memory import give_back_freed_memory, short_of_memory
 from fastnst.styles import Painted
 from fastnst.tiling import restyle_in_strips
 from fastnst.transform_net import TransformNet
@@ -137,7 +137,8 @@ class Stylizer:
         if tile == "auto":
             tile = rows_at_a_time(pictures.shape, net.architecture["width"], free_memory(self.device))
         if tile is not None:
-            results = [restyle_in_strips(net, picture, tile, progress) for picture in pictures]
+            with short_of_memory():
+                results = [restyle_in_strips(net, picture, tile, progress) for picture in pictures]
             return np.stack(results) if len(results) > 1 else results[0][None]
         batch = torch.tensor(pictures, device=self.device).permute(0, 3, 1, 2).float() / 255
         results = net(batch.contiguous(memory_format=torch.channels_last))

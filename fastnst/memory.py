@@ -1,6 +1,8 @@
 """How much memory a process takes, and how it keeps it."""
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -38,14 +40,31 @@ class PeakMemory:
             self.megabytes = round(int(line.split()[1]) * 1024 / 1e6)
 
 
-def keep_freed_memory() -> None:
+kept = False  # whether this process keeps what it frees
+
+
+def keep_freed_memory(keep: bool = True) -> None:
     """Has glibc keep what is freed: given back, it is faulted in again, page by page, a quarter of a CPU step's time."""
+    global kept
     if LIBC is not None:
-        LIBC.mallopt(-4, 0)  # M_MMAP_MAX: no block of its own mapping
-        LIBC.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap does not shrink
+        kept = keep
+        LIBC.mallopt(-4, 0 if keep else 65536)  # M_MMAP_MAX: no block of its own mapping, or glibc's default
+        LIBC.mallopt(-1, 2**31 - 1 if keep else 2**17)  # M_TRIM_THRESHOLD: the heap does not shrink
+        give_back_freed_memory()
 
 
 def give_back_freed_memory() -> None:
     """Gives the system what glibc keeps."""
     if LIBC is not None:
         LIBC.malloc_trim(0)
+
+
+@contextmanager
+def short_of_memory() -> Iterator[None]:
+    """Within it nothing that is freed is kept: slower, and no memory is lost to gaps."""
+    before = kept
+    keep_freed_memory(False)
+    try:
+        yield
+    finally:
+        keep_freed_memory(before)
