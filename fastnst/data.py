@@ -245,6 +245,7 @@ class CropData(pl.LightningDataModule):
         self.val_paths, self.size, self.scale, self.batch_size, self.seed = val_paths, size, tuple(scale), batch_size, seed
         self.workers = min(8, max(1, (os.cpu_count() or 1) - 1)) if workers is None else workers
         self.reading = Reading(self.workers)
+        self.painting_batches: Iterator[dict] | None = None
 
     def train_loader(self, dataset: Dataset, sampler: Sampler | None = None) -> DataLoader:
         return DataLoader(
@@ -270,13 +271,24 @@ class CropData(pl.LightningDataModule):
             world=trainer.world_size,
         )
 
-    def painting_dataloader(self) -> DataLoader:
-        """A painting for each training photograph. Raises UserError if there are none."""
+    def next_paintings(self) -> dict:
+        """A painting for each photograph of the next training batch. Raises UserError if there are none."""
         if not self.paintings:
             raise UserError("a net of any painting learns from many: give data.styles=/folder/of/paintings")
-        seed = self.seed + 1  # another order than that of the photographs
-        paintings = Paintings(self.paintings, self.size, self.scale, seed)
-        return self.train_loader(paintings, self.stream(len(paintings), seed))
+        if self.painting_batches is None:
+            seed = self.seed + 1  # another order than that of the photographs
+            paintings = Paintings(self.paintings, self.size, self.scale, seed)
+            self.painting_batches = iter(self.train_loader(paintings, self.stream(len(paintings), seed)))
+        return next(self.painting_batches)
+
+    def teardown(self, stage: str) -> None:
+        # Python ends processes that are left over by SIGTERM, and these answer to no signal (fastnst.workers).
+        if self.painting_batches is not None and self.workers:
+            self.painting_batches._shutdown_workers()
+        self.painting_batches = None
+
+    def on_exception(self, exception: BaseException) -> None:
+        self.teardown("fit")
 
     def val_dataloader(self) -> DataLoader:
         photographs = Photographs(self.val_paths, self.size)

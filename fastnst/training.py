@@ -139,11 +139,8 @@ class AnyPainting(StyleTransfer):
         pooled = [self._look(image)[0] for image in self.style_images.values()]
         self.register_buffer("held_out", torch.cat(pooled), persistent=False)
 
-    def on_train_start(self) -> None:
-        self.paintings = iter(self.trainer.datamodule.painting_dataloader())
-
     def condition(self, batch: dict) -> tuple[Condition, Paintings]:
-        paintings = next(self.paintings)
+        paintings = self.trainer.datamodule.next_paintings()
         batch["bad"] += paintings["bad"]
         pooled, grams = self._look(paintings["image"].to(self.device, memory_format=torch.channels_last))
         return (pooled,), grams
