@@ -314,7 +314,9 @@ def test_packing_goes_on_after_a_signal(command, tmp_path, number):
     for i in range(1, 80):
         (tmp_path / f"photographs/{i:02}.jpg").hardlink_to(tmp_path / "photographs/00.jpg")
     script = [sys.executable, str(ROOT / "scripts/pack.py"), "root=photographs", "out=shards", "count=1", "size=200"]
-    process = subprocess.Popen(script, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    # Where the tests run in a shell's background, Ctrl-C is ignored, and what they start would inherit that.
+    answer = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(script, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=answer)
     shards = tmp_path / "shards"
     while len(list(shards.glob("*.tar"))) < 3 and process.poll() is None:
         time.sleep(0.001)
