@@ -47,6 +47,7 @@ class StyledNet(nn.Module):
     def __init__(self, width: int = 16, upsample: str = "nearest"):
         super().__init__()
         self.body = TransformNet("instance", width, upsample)
+        self.neutral = row_of(self.body)
         for parent in list(self.body.modules()):
             for name, module in list(parent.named_children()):
                 if isinstance(module, nn.InstanceNorm2d):
@@ -92,6 +93,13 @@ def row_of(net: TransformNet) -> Tensor:
     return torch.cat([numbers.detach() for norm in norms for numbers in (norm.weight, norm.bias)])
 
 
+def first_row(other: nn.Module) -> Tensor:
+    """The row, (numbers,), that a new style begins at: an ordinary net's own, or about the mean of a styled one's."""
+    if isinstance(other, MultiStyleNet):
+        return other.rows.detach().mean(0)
+    return other.head[2].bias.detach() if isinstance(other, ArbitraryNet) else row_of(other)
+
+
 class MultiStyleNet(StyledNet):
     """One net for several styles, a row each (Dumoulin et al. 2017).
 
@@ -105,8 +113,7 @@ class MultiStyleNet(StyledNet):
         self.styles = list(styles)
         if not self.styles or not all(isinstance(style, str) for style in self.styles):
             raise UserError(f"styles={self.styles}: give the names of one style or more")
-        neutral = torch.cat([torch.tensor([1.0, 0.0]).repeat_interleave(norm.channels) for norm in self.norms])
-        self.rows = nn.Parameter(neutral.repeat(len(self.styles), 1))
+        self.rows = nn.Parameter(self.neutral.repeat(len(self.styles), 1))
         self.architecture = {"kind": self.kind, "styles": self.styles, "width": width, "upsample": upsample}
 
     def forward(self, photographs: Tensor, styles: Tensor) -> Tensor:
@@ -127,10 +134,10 @@ class MultiStyleNet(StyledNet):
         """Takes another net's weights: styles of the same name keep their rows, new ones begin at the mean of all."""
         self.load_body(other)
         rows = dict(zip(other.styles, other.rows, strict=True)) if isinstance(other, MultiStyleNet) else {}
-        mean = other.rows.mean(0) if rows else row_of(other)
+        first = first_row(other)
         with torch.no_grad():
             for style, row in zip(self.styles, self.rows, strict=True):
-                row.copy_(rows.get(style, mean))
+                row.copy_(rows.get(style, first))
 
 
 class ArbitraryNet(StyledNet):
@@ -148,8 +155,7 @@ class ArbitraryNet(StyledNet):
         self.head = nn.Sequential(nn.Linear(pooled, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, self.numbers))
         with torch.no_grad():  # to begin with, every painting has nearly the same row
             self.head[2].weight.mul_(0.1)
-            neutral = torch.cat([torch.tensor([1.0, 0.0]).repeat_interleave(norm.channels) for norm in self.norms])
-            self.head[2].bias.copy_(neutral)
+            self.head[2].bias.copy_(self.neutral)
         self.architecture = {"kind": self.kind, "width": width, "upsample": upsample}
 
     def forward(self, photographs: Tensor, pooled: Tensor) -> Tensor:
@@ -163,7 +169,7 @@ class ArbitraryNet(StyledNet):
             self.head.load_state_dict(other.head.state_dict())
             return
         with torch.no_grad():
-            self.head[2].bias.copy_(other.rows.mean(0) if isinstance(other, MultiStyleNet) else row_of(other))
+            self.head[2].bias.copy_(first_row(other))
 
 
 KINDS = {net.kind: net for net in (MultiStyleNet, ArbitraryNet)}

@@ -84,6 +84,11 @@ def test_starting_keeps_the_rows_of_styles_it_knows():
     torch.testing.assert_close(new.rows[1], net.rows.mean(0))
     with pytest.raises(UserError, match="'width': 4"):
         MultiStyleNet(["b"], 5).start(net)
+    predicted = ArbitraryNet(width=4)
+    predicted.start(net)
+    again = MultiStyleNet(["c"], 4)
+    again.start(predicted)
+    torch.testing.assert_close(again.rows[0], net.rows.mean(0))
 
 
 def test_the_objective_compares_each_picture_with_its_own_painting():
