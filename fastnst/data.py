@@ -273,13 +273,20 @@ class CropData(pl.LightningDataModule):
 
     def next_paintings(self) -> dict:
         """A painting for each photograph of the next training batch. Raises UserError if there are none."""
+        if self.painting_batches is None:
+            crops = self._painting_crops()
+            self.painting_batches = iter(self.train_loader(crops, self.stream(len(crops), crops.seed)))
+        return next(self.painting_batches)
+
+    def some_paintings(self, count: int = 512) -> DataLoader:
+        """Batches of paintings as training sees them, the same ones in every process. Raises UserError if there are none."""
+        crops = self._painting_crops()
+        return self.train_loader(crops, Stream(len(crops), count, crops.seed + 1))
+
+    def _painting_crops(self) -> Paintings:
         if not self.paintings:
             raise UserError("a net of any painting learns from many: give data.styles=/folder/of/paintings")
-        if self.painting_batches is None:
-            seed = self.seed + 1  # another order than that of the photographs
-            paintings = Paintings(self.paintings, self.size, self.scale, seed)
-            self.painting_batches = iter(self.train_loader(paintings, self.stream(len(paintings), seed)))
-        return next(self.painting_batches)
+        return Paintings(self.paintings, self.size, self.scale, self.seed + 1)  # another order than that of the photographs
 
     def teardown(self, stage: str) -> None:
         # Python ends processes that are left over by SIGTERM, and these answer to no signal (fastnst.workers).

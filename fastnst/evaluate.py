@@ -107,6 +107,7 @@ def evaluate(cfg: DictConfig) -> dict:
     median = statistics.median_low(most + 1 if r["worth"] is None else r["worth"] for r in results)
     summary = {
         "checkpoint": str(cfg.ckpt),
+        "checkpoint_mb": path_of(cfg, "ckpt").stat().st_size / 1e6,
         "style": style,
         "steps": info.get("steps"),
         "size": size,
@@ -219,7 +220,7 @@ def speed(net: nn.Module, descend: Callable, photograph: Tensor, side: int, step
 def markdown(summary: dict, marks: list[int]) -> str:
     """The results as Markdown tables."""
     lines = [
-        f"# {summary['checkpoint']}",
+        f"# {summary['checkpoint']} ({summary['checkpoint_mb']:.1f} MB), {summary['style']}",
         "",
         f"{len(summary['photographs'])} photographs, long side {summary['size']} px. Worth "
         f"**{_count(summary['worth_median'], marks)}** iterations of L-BFGS from the photograph (median); "

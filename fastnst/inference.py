@@ -1,7 +1,6 @@
 """Inference: a checkpoint restyles pictures, one forward pass each."""
 
 import copy
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from fastnst.checkpoint import Style, ancestor, load_style
 from fastnst.errors import UserError, is_number, is_whole
 from fastnst.images import SUFFIXES, UNREADABLE, best_device, check_suffix, fit, save, to_rgb
 from fastnst.memory import give_back_freed_memory, short_of_memory
-from fastnst.styles import Painted
+from fastnst.styles import Painted, scaled
 from fastnst.tiling import restyle_in_strips
 from fastnst.transform_net import TransformNet
 
@@ -34,9 +33,9 @@ class Stylizer:
 
     def __init__(self, *paths: str | Path, weights: Sequence[float] | None = None, style: Style = None):
         weights = [1.0] * len(paths) if weights is None else list(weights)
-        if len(weights) != len(paths) or not all(w >= 0 and math.isfinite(w) for w in weights) or sum(weights) <= 0:
-            raise UserError(f"weights={weights}: give one number from 0 for each of the {len(paths)} checkpoints, not all 0")
-        self.weights = [weight / sum(weights) for weight in weights]
+        if len(weights) != len(paths):
+            raise UserError(f"weights={weights}: give one for each of the {len(paths)} checkpoints")
+        self.weights = scaled(weights, f"weights={weights}")
         self.device = best_device()
         loaded = [load_style(path, style) for path in paths]
         self.styles, self.info = [style for style, _ in loaded], loaded[0][1]

@@ -1,25 +1,28 @@
 """Nets of many styles: a transform net whose normalizations are given their scale and shift with each picture.
 
-Dumoulin, Shlens and Kudlur 2017 found that a style can be told to a net by these numbers alone (conditional instance
+Dumoulin, Shlens and Kudlur 2017 found that a style can be told to a net by such numbers alone (conditional instance
 normalization): `MultiStyleNet` keeps a row of them for each style. Ghiasi et al. 2017 predict the row from the painting:
 `ArbitraryNet`. Once a row is chosen it is written into an ordinary `TransformNet` (`fold`), and so tiles, films, exports
 and all that comes after training know nothing of this file.
 """
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from fastnst.errors import UserError
+from fastnst.errors import UserError, is_number
 from fastnst.images import load_rgb, short_side, to_tensor
 from fastnst.loss_network import STYLE_LAYERS, WIDTHS, LossNetwork
 from fastnst.losses import reference_picture
-from fastnst.transform_net import TransformNet
+from fastnst.transform_net import ReflectedConv2d, TransformNet
 
-HIDDEN = 128  # the width of what a painting is reduced to, before its row is predicted
+# A painting is reduced to so many numbers (the paper's bottleneck, 3.2), from which its row is predicted.
+AXES, HIDDEN = 100, 256
+POOLED = 2 * sum(WIDTHS[int(layer[4]) - 1] for layer in STYLE_LAYERS)
 
 
 class ConditionalNorm(nn.Module):
@@ -35,11 +38,29 @@ class ConditionalNorm(nn.Module):
         return torch.cat([F.batch_norm(picture, None, None, scale, shift, True) for picture, scale, shift in pictures])
 
 
-class StyledNet(nn.Module):
-    """A transform net, `body`, that takes a row of numbers for each picture: all scales and shifts of its normalizations.
+class ConditionalColors(ReflectedConv2d):
+    """The last convolution, and then each picture's own mixing of its three channels, which `StyledNet` sets for a pass.
 
-    A row holds, for each normalization from the input on, its C scales and then its C shifts: 1600 numbers for the default
-    width, 100 times the width. width, upsample: as in `TransformNet`.
+    given: matrices (N, 9), row by row, and shifts (N, 3). Dumoulin et al. scale and shift the result as they do all others;
+    a matrix can turn the colours too, so that a palette need not be made from the strokes' channels.
+    """
+
+    def __init__(self, inputs: int):
+        super().__init__(inputs, 3, 9, padding=4, padding_mode="reflect")
+        self.given: tuple[Tensor, Tensor] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        matrices, shifts = self.given
+        x = super().forward(x)
+        return torch.einsum("nij,njhw->nihw", matrices.view(-1, 3, 3), x.to(matrices)) + shifts[..., None, None]
+
+
+class StyledNet(nn.Module):
+    """A transform net, `body`, that takes a row of numbers for each picture: all that its style consists in.
+
+    A row holds, for each normalization from the input on, its C scales and then its C shifts, and in the end the matrix and
+    the shift of the colours: 1612 numbers for the default width, 100 times the width and 12.
+    width, upsample: as in `TransformNet`.
     """
 
     kind: str  # the value of `architecture` that says which of the classes below it is
@@ -52,19 +73,21 @@ class StyledNet(nn.Module):
             for name, module in list(parent.named_children()):
                 if isinstance(module, nn.InstanceNorm2d):
                     setattr(parent, name, ConditionalNorm(module.num_features))
-        self.norms = [module for module in self.body.modules() if isinstance(module, ConditionalNorm)]
-        self.numbers = 2 * sum(norm.channels for norm in self.norms)
+        self.body.layers[-1] = ConditionalColors(width)
+        self.styled = [module for module in self.body.modules() if isinstance(module, (ConditionalNorm, ConditionalColors))]
+        self.parts = [norm.channels for norm in self.styled[:-1] for _ in range(2)] + [9, 3]
+        self.numbers = sum(self.parts)
 
     def restyle(self, photographs: Tensor, rows: Tensor) -> Tensor:
         """photographs: (N, 3, H, W) in 0-1. rows: (N, numbers). Returns the same shape as `TransformNet` does."""
-        parts = rows.split([norm.channels for norm in self.norms for _ in range(2)], dim=1)
-        for norm, scale, shift in zip(self.norms, parts[::2], parts[1::2], strict=True):
-            norm.given = scale, shift
+        parts = rows.split(self.parts, dim=1)
+        for layer, *given in zip(self.styled, parts[::2], parts[1::2], strict=True):
+            layer.given = given
         try:
             return self.body(photographs)
         finally:
-            for norm in self.norms:
-                norm.given = None
+            for layer in self.styled:
+                layer.given = None
 
     def fold(self, row: Tensor) -> TransformNet:
         """The ordinary net of one row, (numbers,), in eval mode."""
@@ -72,11 +95,14 @@ class StyledNet(nn.Module):
         net = TransformNet(**architecture).to(row.device)
         net.load_state_dict(self.body.state_dict(), strict=False)
         norms = [module for module in net.modules() if isinstance(module, nn.InstanceNorm2d)]
-        parts = row.detach().split([norm.num_features for norm in norms for _ in range(2)])
+        *parts, matrix, colors = row.detach().split(self.parts)
         with torch.no_grad():
             for norm, scale, shift in zip(norms, parts[::2], parts[1::2], strict=True):
                 norm.weight.copy_(scale)
                 norm.bias.copy_(shift)
+            last, matrix = net.layers[-1], matrix.view(3, 3)
+            last.weight.copy_(torch.einsum("ij,jchw->ichw", matrix, last.weight))
+            last.bias.copy_(matrix @ last.bias + colors)
         return net.eval()
 
     def load_body(self, start: nn.Module) -> None:
@@ -88,9 +114,10 @@ class StyledNet(nn.Module):
 
 
 def row_of(net: TransformNet) -> Tensor:
-    """The row of an ordinary net, (numbers,): what `StyledNet.fold` would write into it."""
+    """The row of an ordinary net, (numbers,), with which its convolutions do as they do in it."""
     norms = [module for module in net.modules() if isinstance(module, nn.InstanceNorm2d)]
-    return torch.cat([numbers.detach() for norm in norms for numbers in (norm.weight, norm.bias)])
+    numbers = [numbers.detach() for norm in norms for numbers in (norm.weight, norm.bias)]
+    return torch.cat([*numbers, torch.eye(3).flatten().to(numbers[0]), torch.zeros(3).to(numbers[0])])
 
 
 def first_row(other: nn.Module) -> Tensor:
@@ -128,7 +155,8 @@ class MultiStyleNet(StyledNet):
         for style in shares:
             if style not in self.styles:
                 raise UserError(f"style={style}: this checkpoint has {', '.join(self.styles)}")
-        return self.fold(sum(share * self.rows[self.styles.index(style)] for style, share in scaled(shares).items()))
+        parts = zip(shares, scaled(shares.values(), f"style={dict(shares)}"), strict=True)
+        return self.fold(sum(part * self.rows[self.styles.index(style)] for style, part in parts))
 
     def start(self, other: nn.Module) -> None:
         """Takes another net's weights: styles of the same name keep their rows, new ones begin at the mean of all."""
@@ -145,28 +173,52 @@ class ArbitraryNet(StyledNet):
 
     The paper trains an Inception network to look at the painting; here the frozen loss network does, and what is learnt is
     a small head: the checkpoint stays small, and training needs no second network.
+
+    All paintings share most of what `Pooling` sees. So the head is given how far a painting is from their mean, along the
+    axes in which paintings differ most and in units of how much they do: see `survey`. Without it, nothing but a tint was
+    learnt in the same time.
     """
 
     kind = "arbitrary"
 
     def __init__(self, width: int = 16, upsample: str = "nearest"):
         super().__init__(width, upsample)
-        pooled = 2 * sum(WIDTHS[int(layer[4]) - 1] for layer in STYLE_LAYERS)
-        self.head = nn.Sequential(nn.Linear(pooled, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, self.numbers))
+        self.register_buffer("mean", torch.zeros(POOLED))
+        self.register_buffer("axes", torch.zeros(POOLED, AXES))
+        self.head = nn.Sequential(nn.Linear(AXES, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, self.numbers))
         with torch.no_grad():  # to begin with, every painting has nearly the same row
             self.head[2].weight.mul_(0.1)
             self.head[2].bias.copy_(self.neutral)
         self.architecture = {"kind": self.kind, "width": width, "upsample": upsample}
 
     def forward(self, photographs: Tensor, pooled: Tensor) -> Tensor:
-        """photographs: (N, 3, H, W) in 0-1. pooled: (N, 1920), `pool` of each one's painting. Returns the same shape."""
-        return self.restyle(photographs, self.head(pooled))
+        """photographs: (N, 3, H, W) in 0-1. pooled: (N, 1920), `Pooling` of each one's painting. Returns the same shape."""
+        return self.restyle(photographs, self.predict(pooled))
+
+    def predict(self, pooled: Tensor) -> Tensor:
+        """Rows, (N, numbers), of paintings given by `Pooling`, (N, 1920)."""
+        return self.head(self.seen(pooled))
+
+    def seen(self, pooled: Tensor) -> Tensor:
+        """What the head sees of such paintings, (N, AXES), in standard deviations of those that were learnt from."""
+        # A painting unlike all of them is taken for one at their rim: a row from farther out is of no use.
+        return ((pooled - self.mean) @ self.axes).clamp(-3, 3)
+
+    @torch.no_grad()
+    def survey(self, pooled: Tensor) -> None:
+        """Finds the mean and the principal axes of paintings, (P, 1920) with P > AXES. Does nothing once they are there."""
+        if self.axes.any():
+            return
+        self.mean.copy_(pooled.mean(0))
+        _, spread, axes = torch.linalg.svd((pooled - self.mean).double() / len(pooled) ** 0.5, full_matrices=False)
+        spread = spread.clamp_min(1e-3 * spread[0])  # paintings that hardly differ have no more axes
+        self.axes.copy_((axes[:AXES] / spread[:AXES, None]).T)
 
     def start(self, other: nn.Module) -> None:
         """Takes another net's convolutions, and its row, or the mean of its rows, as the one to begin at."""
         self.load_body(other)
         if isinstance(other, ArbitraryNet):
-            self.head.load_state_dict(other.head.state_dict())
+            self.load_state_dict(other.state_dict())
             return
         with torch.no_grad():
             self.head[2].bias.copy_(first_row(other))
@@ -178,8 +230,8 @@ KINDS = {net.kind: net for net in (MultiStyleNet, ArbitraryNet)}
 class Pooling(nn.Module):
     """A painting in the eyes of the loss network: each channel's mean and root mean square at the style layers.
 
-    Both are in units of the layer's root mean square on `reference_picture`, and compressed by log(1 + x), so that layers,
-    whose features differ a thousandfold, count alike.
+    Both are in units of the layer's root mean square on `reference_picture`, compressed by log(1 + x), and divided by the root
+    of the layer's width, so that layers, whose features differ a thousandfold, count alike, and colours as much as forms.
     """
 
     def __init__(self, loss_network: LossNetwork):
@@ -195,8 +247,8 @@ class Pooling(nn.Module):
         pooled = []
         for layer in STYLE_LAYERS:
             x = features[layer].float() / getattr(self, layer)
-            pooled += [x.mean((2, 3)), x.square().mean((2, 3)).sqrt()]
-        return torch.cat(pooled, dim=1).log1p()
+            pooled += [y.log1p() / x.shape[1] ** 0.5 for y in (x.mean((2, 3)), x.square().mean((2, 3)).sqrt())]
+        return torch.cat(pooled, dim=1)
 
 
 class Painted:
@@ -208,12 +260,13 @@ class Painted:
 
     def __init__(self, net: ArbitraryNet, loss_network: LossNetwork, shares: Mapping[str, float], size: int):
         self.net, self.loss_network, self.pool, self.size = net, loss_network, Pooling(loss_network), size
-        self.row = sum(share * self.row_of(load_rgb(path, size)) for path, share in scaled(shares).items())
+        parts = zip(shares, scaled(shares.values(), f"style={dict(shares)}"), strict=True)
+        self.row = sum(part * self.row_of(load_rgb(path, size)) for path, part in parts)
 
     @torch.no_grad()
     def row_of(self, picture: Image.Image) -> Tensor:
         """The row, (numbers,), that would restyle photographs as this picture."""
-        return self.net.head(self.pool(self.loss_network(to_tensor(picture).unsqueeze(0), STYLE_LAYERS)))[0]
+        return self.net.predict(self.pool(self.loss_network(to_tensor(picture).unsqueeze(0), STYLE_LAYERS)))[0]
 
     def at(self, strength: float, photograph: Image.Image | None = None) -> TransformNet:
         """The ordinary net between the photograph's own style, at 0, and the paintings', at 1 (Ghiasi et al. 2017, 4.3)."""
@@ -223,9 +276,9 @@ class Painted:
         return self.net.fold(torch.lerp(own, self.row, strength))
 
 
-def scaled(shares: Mapping[str, float]) -> dict[str, float]:
-    """Shares with a sum of 1. Raises UserError unless they are numbers from 0, and not all 0."""
-    numbers = [share for share in shares.values() if isinstance(share, (int, float)) and 0 <= share < float("inf")]
-    if len(numbers) < len(shares) or sum(numbers) <= 0:
-        raise UserError(f"style={dict(shares)}: give a number from 0 for each, not all 0")
-    return {name: share / sum(numbers) for name, share in shares.items()}
+def scaled(shares: Iterable[float], option: str) -> list[float]:
+    """Shares with a sum of 1. Raises UserError, which names the `option`, unless they are numbers from 0, and not all 0."""
+    shares = list(shares)
+    if not all(is_number(share, 0, sys.float_info.max) for share in shares) or sum(shares) <= 0:
+        raise UserError(f"{option}: give a number from 0 for each, not all 0")
+    return [share / sum(shares) for share in shares]

@@ -139,6 +139,11 @@ class AnyPainting(StyleTransfer):
         pooled = [self._look(image)[0] for image in self.style_images.values()]
         self.register_buffer("held_out", torch.cat(pooled), persistent=False)
 
+    def on_train_start(self) -> None:
+        if not self.net.axes.any():
+            surveyed = (self._look(batch["image"].to(self.device))[0] for batch in self.trainer.datamodule.some_paintings())
+            self.net.survey(torch.cat(list(surveyed)))
+
     def condition(self, batch: dict) -> tuple[Condition, Paintings]:
         paintings = self.trainer.datamodule.next_paintings()
         batch["bad"] += paintings["bad"]

@@ -170,7 +170,7 @@ def test_one_bad_file_among_many_is_reported_and_skipped(command, checkpoint, ph
         (["ckpt=style.safetensors", "img=**a"], "img=**a"),
         (["--cfg", "nothing"], "--cfg"),
         (["ckpt=[style.safetensors,missing.safetensors]", "img=a.png"], "no such checkpoint"),
-        (["ckpt=[style.safetensors,style.safetensors]", "weights=[1]", "img=a.png"], "one number from 0 for each"),
+        (["ckpt=[style.safetensors,style.safetensors]", "weights=[1]", "img=a.png"], "one for each"),
         (["ckpt=style.safetensors", "weights=[0]", "img=a.png"], "not all 0"),
         (["ckpt=style.safetensors", "img=a.png", "strength=2"], "strength=2: give a number from 0 to 1"),
         (["ckpt=style.safetensors", "img=a.png", "style_scale=0"], "style_scale=0: give a number from 0.1 to 10"),

@@ -18,7 +18,7 @@ from fastnst.infer import main as infer
 from fastnst.loss_network import STYLE_LAYERS, LossNetwork
 from fastnst.losses import Objective
 from fastnst.serve import Studio
-from fastnst.styles import ArbitraryNet, MultiStyleNet, Painted, Pooling, row_of
+from fastnst.styles import AXES, POOLED, ArbitraryNet, MultiStyleNet, Painted, Pooling, row_of
 from fastnst.train import main as train
 from fastnst.transform_net import TransformNet
 
@@ -55,7 +55,7 @@ def test_each_picture_is_given_its_own_style():
         alone = [net.choose({net.styles[i]: 1.0})(photographs[n : n + 1]) for n, i in enumerate((0, 1, 0))]
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=0)
     assert (together[0] - net(photographs[:1], torch.tensor([1]))[0]).abs().mean() > 0.01
-    assert net.numbers == 400 and MultiStyleNet(["a"], 32).numbers == 3200  # 100 times the width
+    assert net.numbers == 412 and MultiStyleNet(["a"], 32).numbers == 3212  # 100 times the width, and 12
 
 
 def test_a_row_holds_an_ordinary_nets_scales_and_shifts():
@@ -66,12 +66,15 @@ def test_a_row_holds_an_ordinary_nets_scales_and_shifts():
     photographs = torch.rand(1, 3, 32, 32)
     for style in ("a", "b"):
         torch.testing.assert_close(net.choose({style: 1})(photographs), plain(photographs))
-    torch.testing.assert_close(row_of(net.choose({"b": 1})), net.rows[1].detach())
+    net = random_multi()
+    torch.testing.assert_close(row_of(net.choose({"b": 1}))[:-12], net.rows[1, :-12].detach())  # the colours are folded in
 
 
 def test_styles_mix_by_their_rows():
     net = random_multi()
-    torch.testing.assert_close(row_of(net.choose({"a": 1, "b": 3})), (0.25 * net.rows[0] + 0.75 * net.rows[1]).detach())
+    torch.testing.assert_close(
+        row_of(net.choose({"a": 1, "b": 3}))[:-12], (0.25 * net.rows[0] + 0.75 * net.rows[1]).detach()[:-12]
+    )
     for shares, message in (({"c": 1}, "has a, b"), ({"a": -1}, "from 0"), ({"a": 0}, "not all 0")):
         with pytest.raises(UserError, match=message):
             net.choose(shares)
@@ -198,10 +201,26 @@ def test_any_painting_in_one_pass(command, several, paintings, photographs, tmp_
 
 def random_arbitrary(tmp_path):
     net = ArbitraryNet(width=4)
+    net.survey(torch.rand(128, POOLED))
     torch.nn.init.normal_(net.head[2].weight, 0, 0.05)
     info = {"style": {"name": "x", "size": 48}, "objective": {"loss_network": {"network": "vgg16", "weights": "oxford"}}}
     export(tmp_path / "any.safetensors", net, info)
     return net
+
+
+def test_paintings_are_told_by_how_they_differ():
+    net, scale = ArbitraryNet(width=4), torch.logspace(0, -3, POOLED)
+    pooled = 5 + torch.randn(300, POOLED, generator=torch.Generator().manual_seed(0)) * scale
+    net.survey(pooled)
+    seen = net.seen(pooled)
+    torch.testing.assert_close(seen.mean(0), torch.zeros(AXES), atol=0.02, rtol=0)
+    torch.testing.assert_close(seen.T @ seen / len(seen), torch.eye(AXES), atol=0.1, rtol=0)
+    far = 5 + 100 * (pooled[:2] - 5)
+    assert not torch.equal(net.predict(far), net.predict(pooled[:2]))
+    assert (net.seen(far).abs() <= 3).all() and (net.seen(far).abs() == 3).any()  # at the rim of what was learnt from
+    before = net.axes.clone()
+    net.survey(2 * pooled)  # a net goes on with the axes that its head has learnt
+    assert torch.equal(net.axes, before)
 
 
 def test_a_row_is_predicted_from_the_painting(tmp_path, paintings):
@@ -215,7 +234,7 @@ def test_a_row_is_predicted_from_the_painting(tmp_path, paintings):
     torch.testing.assert_close(styled.row, one)
     photographs = torch.rand(1, 3, 32, 32)
     pooled = Pooling(network)(network(torch.rand(1, 3, 48, 48), STYLE_LAYERS))
-    folded = net.fold(net.head(pooled)[0])
+    folded = net.fold(net.predict(pooled)[0])
     torch.testing.assert_close(net(photographs, pooled), folded(photographs), atol=1e-5, rtol=0)
 
 
