@@ -158,10 +158,13 @@ class MultiStyleNet(StyledNet):
         parts = zip(shares, scaled(shares.values(), f"style={dict(shares)}"), strict=True)
         return self.fold(sum(part * self.rows[self.styles.index(style)] for style, part in parts))
 
-    def start(self, other: nn.Module) -> None:
-        """Takes another net's weights: styles of the same name keep their rows, new ones begin at the mean of all."""
+    def start(self, other: nn.Module, predicted: Mapping[str, Tensor] | None = None) -> None:
+        """Takes another net's weights: styles of the same name keep their rows, new ones begin at the mean of all.
+
+        predicted: where the other is a net of any painting, the row that it predicts for each style, to begin at.
+        """
         self.load_body(other)
-        rows = dict(zip(other.styles, other.rows, strict=True)) if isinstance(other, MultiStyleNet) else {}
+        rows = dict(zip(other.styles, other.rows, strict=True)) if isinstance(other, MultiStyleNet) else predicted or {}
         first = first_row(other)
         with torch.no_grad():
             for style, row in zip(self.styles, self.rows, strict=True):
@@ -230,8 +233,8 @@ KINDS = {net.kind: net for net in (MultiStyleNet, ArbitraryNet)}
 class Pooling(nn.Module):
     """A painting in the eyes of the loss network: each channel's mean and root mean square at the style layers.
 
-    Both are in units of the layer's root mean square on `reference_picture`, compressed by log(1 + x), and divided by the root
-    of the layer's width, so that layers, whose features differ a thousandfold, count alike, and colours as much as forms.
+    Both are in units of the layer's root mean square on `reference_picture`, compressed by log(1 + x), and divided by the
+    root of the layer's width, so that layers, whose features differ a thousandfold, count alike: colours as much as forms.
     """
 
     def __init__(self, loss_network: LossNetwork):

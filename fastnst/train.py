@@ -1,5 +1,6 @@
 """Trains a net, from a composed config to an exported checkpoint: read `train` from top to bottom."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -10,14 +11,14 @@ from pytorch_lightning.callbacks import LearningRateMonitor, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from fastnst import __version__
-from fastnst.checkpoint import ancestor, export, load_net, read_training
+from fastnst.checkpoint import ancestor, export, load_net, load_style, read_training
 from fastnst.cli import check_flags, check_numbers, check_whole, paintings_of, path_of, run
 from fastnst.errors import UserError
 from fastnst.faults import BEFORE, LAST, BadFiles, BadSteps, Checkpoints, WholeCheckpoints, one_line
 from fastnst.images import load_rgb, to_tensor, write_bytes
 from fastnst.loss_network import STYLE_LAYERS
 from fastnst.memory import keep_freed_memory
-from fastnst.styles import ArbitraryNet, StyledNet
+from fastnst.styles import ArbitraryNet, MultiStyleNet, StyledNet, first_row
 from fastnst.training import MODULES, Panels, Throughput
 from fastnst.transform_net import TransformNet
 
@@ -55,7 +56,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     net = instantiate(cfg.model)
     if isinstance(net, TransformNet) and len(paintings) > 1:
         raise UserError(f"style={', '.join(paintings)}: this model learns one style; give model=multi, or -m to train each")
-    parent = start_from(net, cfg)
+    parent = start_from(net, cfg, paintings)
     if resume and read_last(resume) != net.architecture:
         raise UserError(f"{resume}: its net is {read_last(resume)}, not {net.architecture}; give the same model")
     layers = [cfg.loss.content_layer, *cfg.loss.style_layers, *(STYLE_LAYERS if isinstance(net, ArbitraryNet) else ())]
@@ -103,16 +104,24 @@ def train(cfg: DictConfig) -> dict[str, float]:
     return losses
 
 
-def start_from(net: TransformNet | StyledNet, cfg: DictConfig) -> str | None:
+def start_from(net: TransformNet | StyledNet, cfg: DictConfig, paintings: Mapping[str, Path]) -> str | None:
     """Loads the weights of `cfg.init`, if it is given, and freezes what `cfg.train` leaves out. Returns the net's ancestor.
 
     Raises UserError if the nets do not fit, or for another value of `cfg.train`.
     """
     parent = None
     if cfg.init is not None:
-        start, info = load_net(path_of(cfg, "init"))
+        init = path_of(cfg, "init")
+        start, info = load_net(init)
         parent = ancestor(start, info)
-        if isinstance(net, StyledNet):
+        rows = {}
+        if isinstance(start, ArbitraryNet) and not isinstance(net, ArbitraryNet):
+            rows = {name: load_style(init, str(file))[0].row for name, file in paintings.items()}
+        if isinstance(start, StyledNet) and isinstance(net, TransformNet):
+            start = start.fold(rows.get(*paintings, first_row(start)))
+        if isinstance(net, MultiStyleNet):
+            net.start(start, rows)
+        elif isinstance(net, StyledNet):
             net.start(start)
         elif start.architecture == net.architecture:
             net.load_state_dict(start.state_dict())

@@ -189,6 +189,17 @@ def test_any_painting_in_one_pass(command, several, paintings, photographs, tmp_
     for style in (paintings / "2.png", f"{{{paintings}/2.png: 1, {paintings}/3.png: 2}}"):
         status, out, err = command(infer, "ckpt=any.safetensors", f"img={photographs}/00.jpg", f"style={style}")
         assert status == 0, err
+    # A net of the painting's own, or a new row, begins at the row that is predicted for it.
+    row = load_style(tmp_path / "any.safetensors", str(paintings / "2.png"))[0].row
+    first = ("init=any.safetensors", "style=custom", f"style.image={paintings}/2.png", "style.name=c", "optimizer.lr=0")
+    few = [argument for argument in several if not argument.startswith(("style", "model"))]
+    for model in ("johnson", "multi"):
+        status, _, err = command(train, *few, *first, f"model={model}", "model.width=4", f"out={model}.safetensors")
+        assert status == 0, err
+    own, multi = (load_net(tmp_path / f"{model}.safetensors")[0] for model in ("johnson", "multi"))
+    torch.testing.assert_close(multi.rows[0], row)
+    photograph = torch.rand(1, 3, 32, 32)
+    torch.testing.assert_close(own(photograph), multi.choose({"c": 1})(photograph))
     for arguments, message in (((), "style=painting.jpg"), (("style=none.png",), "no such picture")):
         status, _, err = command(infer, "ckpt=any.safetensors", f"img={photographs}/00.jpg", *arguments)
         assert status == 2 and message in err and len(err.splitlines()) == 1
