@@ -6,7 +6,6 @@ normalization): `MultiStyleNet` keeps a row of them for each style. Ghiasi et al
 and all that comes after training know nothing of this file.
 """
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
@@ -20,8 +19,8 @@ from fastnst.loss_network import STYLE_LAYERS, WIDTHS, LossNetwork
 from fastnst.losses import reference_picture
 from fastnst.transform_net import ReflectedConv2d, TransformNet
 
-# A painting is reduced to so many numbers (the paper's bottleneck, 3.2), from which its row is predicted.
-AXES, HIDDEN = 100, 256
+AXES = 100  # numbers that a painting is reduced to (as in Ghiasi et al. 2017), from which its row is predicted
+HIDDEN = 256  # units between those and the row
 POOLED = 2 * sum(WIDTHS[int(layer[4]) - 1] for layer in STYLE_LAYERS)
 
 
@@ -114,17 +113,21 @@ class StyledNet(nn.Module):
 
 
 def row_of(net: TransformNet) -> Tensor:
-    """The row of an ordinary net, (numbers,), with which its convolutions do as they do in it."""
+    """The row, (numbers,), with which a `StyledNet` of the same convolutions equals this net."""
     norms = [module for module in net.modules() if isinstance(module, nn.InstanceNorm2d)]
     numbers = [numbers.detach() for norm in norms for numbers in (norm.weight, norm.bias)]
     return torch.cat([*numbers, torch.eye(3).flatten().to(numbers[0]), torch.zeros(3).to(numbers[0])])
 
 
-def first_row(other: nn.Module) -> Tensor:
-    """The row, (numbers,), that a new style begins at: an ordinary net's own, or about the mean of a styled one's."""
+def first_row(other: nn.Module, style: str | None = None) -> Tensor:
+    """The row, (numbers,), of another net that a style may begin at.
+
+    That is an ordinary net's own, in a net of several styles that of the same name or else the mean, in a net of any
+    painting what it predicts for the mean of those that it learnt from.
+    """
     if isinstance(other, MultiStyleNet):
-        return other.rows.detach().mean(0)
-    return other.head[2].bias.detach() if isinstance(other, ArbitraryNet) else row_of(other)
+        return other.rows.detach()[other.styles.index(style)] if style in other.styles else other.rows.detach().mean(0)
+    return other.predict(other.mean[None])[0].detach() if isinstance(other, ArbitraryNet) else row_of(other)
 
 
 class MultiStyleNet(StyledNet):
@@ -158,17 +161,12 @@ class MultiStyleNet(StyledNet):
         parts = zip(shares, scaled(shares.values(), f"style={dict(shares)}"), strict=True)
         return self.fold(sum(part * self.rows[self.styles.index(style)] for style, part in parts))
 
-    def start(self, other: nn.Module, predicted: Mapping[str, Tensor] | None = None) -> None:
-        """Takes another net's weights: styles of the same name keep their rows, new ones begin at the mean of all.
-
-        predicted: where the other is a net of any painting, the row that it predicts for each style, to begin at.
-        """
+    def start(self, other: nn.Module, rows: Mapping[str, Tensor]) -> None:
+        """Takes another net's convolutions, and the row, (numbers,), that each style is to begin at."""
         self.load_body(other)
-        rows = dict(zip(other.styles, other.rows, strict=True)) if isinstance(other, MultiStyleNet) else predicted or {}
-        first = first_row(other)
         with torch.no_grad():
             for style, row in zip(self.styles, self.rows, strict=True):
-                row.copy_(rows.get(style, first))
+                row.copy_(rows[style])
 
 
 class ArbitraryNet(StyledNet):
@@ -178,8 +176,8 @@ class ArbitraryNet(StyledNet):
     a small head: the checkpoint stays small, and training needs no second network.
 
     All paintings share most of what `Pooling` sees. So the head is given how far a painting is from their mean, along the
-    axes in which paintings differ most and in units of how much they do: see `survey`. Without it, nothing but a tint was
-    learnt in the same time.
+    axes in which paintings differ most and in units of how much they do: see `survey`. docs/measurements.md has what that
+    gains.
     """
 
     kind = "arbitrary"
@@ -203,18 +201,26 @@ class ArbitraryNet(StyledNet):
         return self.head(self.seen(pooled))
 
     def seen(self, pooled: Tensor) -> Tensor:
-        """What the head sees of such paintings, (N, AXES), in standard deviations of those that were learnt from."""
+        """What the head sees of such paintings, (N, AXES) in -3 to 3: standard deviations of those that were learnt from."""
         # A painting unlike all of them is taken for one at their rim: a row from farther out is of no use.
         return ((pooled - self.mean) @ self.axes).clamp(-3, 3)
 
+    @property
+    def surveyed(self) -> bool:
+        return bool(self.axes.any())
+
     @torch.no_grad()
     def survey(self, pooled: Tensor) -> None:
-        """Finds the mean and the principal axes of paintings, (P, 1920) with P > AXES. Does nothing once they are there."""
-        if self.axes.any():
-            return
-        self.mean.copy_(pooled.mean(0))
-        _, spread, axes = torch.linalg.svd((pooled - self.mean).double() / len(pooled) ** 0.5, full_matrices=False)
+        """Finds the mean and the principal axes of paintings, (P, 1920) with P from AXES on.
+
+        Raises UserError if they are all the same.
+        """
+        pooled = pooled.cpu().double()
+        _, spread, axes = torch.linalg.svd((pooled - pooled.mean(0)) / len(pooled) ** 0.5, full_matrices=False)
+        if spread[0] < 1e-6:
+            raise UserError("data.styles: the paintings are all alike; give some that differ")
         spread = spread.clamp_min(1e-3 * spread[0])  # paintings that hardly differ have no more axes
+        self.mean.copy_(pooled.mean(0))
         self.axes.copy_((axes[:AXES] / spread[:AXES, None]).T)
 
     def start(self, other: nn.Module) -> None:
@@ -282,6 +288,6 @@ class Painted:
 def scaled(shares: Iterable[float], option: str) -> list[float]:
     """Shares with a sum of 1. Raises UserError, which names the `option`, unless they are numbers from 0, and not all 0."""
     shares = list(shares)
-    if not all(is_number(share, 0, sys.float_info.max) for share in shares) or sum(shares) <= 0:
+    if not all(is_number(share, 0, 1e9) for share in shares) or sum(shares) <= 0:
         raise UserError(f"{option}: give a number from 0 for each, not all 0")
     return [share / sum(shares) for share in shares]

@@ -9,9 +9,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import LearningRateMonitor, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor
 
 from fastnst import __version__
-from fastnst.checkpoint import ancestor, export, load_net, load_style, read_training
+from fastnst.checkpoint import ancestor, export, load_net, load_style
 from fastnst.cli import check_flags, check_numbers, check_whole, paintings_of, path_of, run
 from fastnst.errors import UserError
 from fastnst.faults import BEFORE, LAST, BadFiles, BadSteps, Checkpoints, WholeCheckpoints, one_line
@@ -114,19 +115,19 @@ def start_from(net: TransformNet | StyledNet, cfg: DictConfig, paintings: Mappin
         init = path_of(cfg, "init")
         start, info = load_net(init)
         parent = ancestor(start, info)
-        rows = {}
-        if isinstance(start, ArbitraryNet) and not isinstance(net, ArbitraryNet):
-            rows = {name: load_style(init, str(file))[0].row for name, file in paintings.items()}
-        if isinstance(start, StyledNet) and isinstance(net, TransformNet):
-            start = start.fold(rows.get(*paintings, first_row(start)))
-        if isinstance(net, MultiStyleNet):
-            net.start(start, rows)
-        elif isinstance(net, StyledNet):
+        if isinstance(net, ArbitraryNet):
             net.start(start)
-        elif start.architecture == net.architecture:
-            net.load_state_dict(start.state_dict())
+        elif isinstance(net, MultiStyleNet):
+            net.start(start, first_rows(start, init, paintings))
         else:
-            raise UserError(f"init={cfg.init}: its net is {start.architecture}, not {net.architecture}; give the same model")
+            if isinstance(start, StyledNet):
+                (row,) = first_rows(start, init, paintings).values()
+                start = start.fold(row)
+            if start.architecture != net.architecture:
+                raise UserError(
+                    f"init={cfg.init}: its net is {start.architecture}, not {net.architecture}; give the same model"
+                )
+            net.load_state_dict(start.state_dict())
     if cfg.train not in ("all", "norms"):
         raise UserError(f"train={cfg.train}: give all or norms")
     if cfg.train == "norms":
@@ -134,6 +135,13 @@ def start_from(net: TransformNet | StyledNet, cfg: DictConfig, paintings: Mappin
             raise UserError("train=norms: learns new rows for a trained net of several styles; give model=multi init=FILE")
         net.body.requires_grad_(False)
     return parent
+
+
+def first_rows(start: TransformNet | StyledNet, init: Path, paintings: Mapping[str, Path]) -> dict[str, Tensor]:
+    """The row, (numbers,), that each style begins at: what a net of any painting predicts for it, or see `first_row`."""
+    if not isinstance(start, ArbitraryNet):
+        return {name: first_row(start, name) for name in paintings}
+    return {name: load_style(init, str(file))[0].row for name, file in paintings.items()}
 
 
 def find_checkpoint(cfg: DictConfig) -> Path | None:
@@ -157,11 +165,11 @@ def find_checkpoint(cfg: DictConfig) -> Path | None:
 def read_last(path: Path) -> dict:
     """The architecture of the net in a .ckpt. Raises UserError if it is damaged, and offers the one before it."""
     try:
-        return read_training(path)[1]
+        return load_net(path)[0].architecture
     except UserError as error:
         before = path.with_name(BEFORE)
         try:
-            read_training(before)
+            load_net(before)
         except UserError:
             raise error from None
         raise UserError(f"{error}; the one before it is whole: give ckpt={before}") from None

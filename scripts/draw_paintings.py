@@ -1,7 +1,7 @@
 """Draws paintings by chance, for data.styles: python scripts/draw_paintings.py FOLDER COUNT [PHOTOGRAPHS]
 
-Each number is one painting, the same in every run; those that are there are kept. With a folder of photographs every second
-one is painted after one of them.
+Each number is one painting, the same in every run with the same photographs; those that are there are kept. With
+photographs, in a folder or a zip, every second painting is made after one of them.
 """
 
 import io
@@ -9,53 +9,44 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
-from PIL import Image
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 from artworks.anything import draw  # noqa: E402
-from fastnst.data import find_photographs  # noqa: E402
+from fastnst.cli import one_line_errors  # noqa: E402
+from fastnst.data import Photograph, find_photographs  # noqa: E402
 from fastnst.errors import UserError  # noqa: E402
-from fastnst.images import write_bytes  # noqa: E402
+from fastnst.images import check_writable, load_rgb, write_bytes  # noqa: E402
 
 
-def paint(folder: Path, photographs: list, number: int) -> None:
-    """Writes one painting, unless it is there."""
+def paint(folder: Path, photographs: list[Photograph], number: int) -> None:
+    """Writes one painting, unless it is there. Raises UserError for a photograph that cannot be read."""
     path = folder / f"{number:05}.jpg"
     if path.exists():
         return
-    photograph = None
-    if photographs and number % 2:
-        with photographs[number // 2 % len(photographs)].open("rb") as file:
-            photograph = Image.open(file).convert("RGB")
+    photograph = load_rgb(photographs[number // 2 % len(photographs)]) if photographs and number % 2 else None
     data = io.BytesIO()
     draw(number, photograph=photograph).save(data, "JPEG", quality=92)
     write_bytes(path, data.getvalue())
 
 
-def refuse(why: object) -> NoReturn:
-    print(why, file=sys.stderr)
-    sys.exit(2)
-
-
-def main() -> None:
-    try:
-        folder, count, *root = sys.argv[1:]
-        photographs, numbers = find_photographs(*root) if root else [], range(int(count))
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    except (ValueError, TypeError):
-        refuse(__doc__.splitlines()[0])
-    except (UserError, OSError) as error:
-        refuse(error)
+def main(arguments: list[str]) -> None:
+    """Raises UserError for arguments that cannot be used."""
+    if len(arguments) not in (2, 3) or not arguments[1].isdigit():
+        raise UserError(__doc__.splitlines()[0])
+    folder, count = Path(arguments[0]), int(arguments[1])
+    photographs = find_photographs(arguments[2]) if len(arguments) == 3 else []
+    check_writable(folder, "FOLDER")
     with ProcessPoolExecutor() as pool:
-        painted = pool.map(partial(paint, Path(folder), photographs), numbers, chunksize=4)
-        for _ in tqdm(painted, total=len(numbers), unit="painting"):
+        for _ in tqdm(
+            pool.map(partial(paint, folder, photographs), range(count), chunksize=4), total=count, unit="painting"
+        ):
             pass
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors():
+        main(sys.argv[1:])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, picture
 from pytorch_lightning.utilities import rank_zero_only
 
 from fastnst.checkpoint import load_net
@@ -100,6 +100,24 @@ def check_equals_one_process(command, small_training, folder, steps: int) -> Non
     one, both = (load_net(folder / f"{name}.safetensors")[0].state_dict() for name in ("one", "two"))
     for key in one:
         torch.testing.assert_close(one[key], both[key], atol=1e-5, rtol=1e-5)
+
+
+def test_two_processes_that_learn_any_painting_equal_one(start, small_training, ddp_training, tmp_path):
+    paintings = tmp_path / "paintings"
+    paintings.mkdir()
+    for i in range(4):
+        picture(50 + i, 80, 72).save(paintings / f"{i}.png")
+    any_painting = (*EXACT, "model=arbitrary", f"data.styles={paintings}", "trainer.max_steps=3")
+    script = ROOT / "scripts" / "train.py"
+    one = start(sys.executable, script, *small_training, *any_painting, "out=one.safetensors")
+    launch = torchrun("--standalone", "--nproc_per_node=2")
+    two = start(*launch, script, *ddp_training, *any_painting, "out=two.safetensors", "run_dir=runs/two")
+    for process in (one, two):
+        _, err = process.communicate()
+        assert process.returncode == 0, err
+    one, two = (load_net(tmp_path / f"{name}.safetensors")[0].state_dict() for name in ("one", "two"))
+    for key in one:
+        torch.testing.assert_close(one[key], two[key], atol=1e-5, rtol=1e-5)
 
 
 def test_two_processes_of_torchrun_equal_one(command, start, small_training, ddp_training, tmp_path):

@@ -50,10 +50,15 @@ def test_the_script_fills_a_folder(tmp_path):
     assert draw("after", "2", "photographs").returncode == 0
     plain, painted_after = (Image.open(tmp_path / folder / "00001.jpg") for folder in ("paintings", "after"))
     assert plain.tobytes() != painted_after.tobytes()
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "0.jpg").write_text("no picture")
     for arguments, message in (
         ((), "FOLDER COUNT"),
         (("x", "many"), "FOLDER COUNT"),
         (("x", "1", "none"), "no such folder"),
+        (("x", "2", "broken"), "0.jpg: cannot be read as a picture"),
     ):
         done = draw(*arguments)
-        assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+        assert message in next(line for line in done.stderr.splitlines() if line.startswith("fastnst: "))

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from artworks.brush import SUPERSAMPLING, fractal, grain, points
 
@@ -53,7 +53,7 @@ def image_of(canvas: Colors) -> Image.Image:
 
 
 def compose(rng: np.random.Generator, colors: np.ndarray, w: int, h: int) -> Colors:
-    """Clouds or bands of colour, and figures on them: discs, bars and angular shapes."""
+    """Clouds or bands of colour, and figures on them: discs, polygons and spikes."""
     level = 0.5 + 0.22 * fractal(rng, w, h, int(rng.integers(2, 7)), int(rng.integers(1, 5)))
     if rng.random() < 0.5:
         level = (np.linspace(0, 1, h)[:, None] * rng.choice((-1, 1)) + level) % 1
@@ -78,7 +78,8 @@ def compose(rng: np.random.Generator, colors: np.ndarray, w: int, h: int) -> Col
 
 def after(photograph: Image.Image, rng: np.random.Generator, w: int, h: int) -> Colors:
     """A photograph as the sketch: blurred, as a painter squints, and stronger in colour."""
-    blurred = photograph.convert("RGB").resize((w, h)).filter(ImageFilter.GaussianBlur(h * rng.uniform(0.002, 0.012)))
+    sketch = ImageOps.fit(photograph.convert("RGB"), (w, h))
+    blurred = sketch.filter(ImageFilter.GaussianBlur(h * rng.uniform(0.002, 0.012)))
     canvas = np.asarray(blurred, np.float32)
     gray = canvas.mean(2, keepdims=True)
     return 128 + rng.uniform(1, 1.4) * (gray + rng.uniform(0.6, 2) * (canvas - gray) - 128)
@@ -155,7 +156,7 @@ def cells(rng: np.random.Generator, canvas: Colors, colors: np.ndarray) -> Color
     owner = np.zeros((h, w), int)
     for dy in (-1, 0, 1):
         for dx in (-1, 0, 1):
-            r, c = (row + dy).clip(0, rows - 1), (column + dx).clip(0, columns - 1)
+            r, c = row + dy, column + dx
             distance = np.hypot(y - middle[r, c, 0], x - middle[r, c, 1]).astype(np.float32)
             closer = distance < nearest
             second = np.where(closer, nearest, np.minimum(second, distance))
