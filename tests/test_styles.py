@@ -11,6 +11,7 @@ from PIL import Image
 
 import fastnst
 from fastnst.checkpoint import export, load_net, load_style
+from fastnst.data import sample_photographs
 from fastnst.errors import UserError
 from fastnst.evaluate import main as evaluate
 from fastnst.export import main as export_other
@@ -150,6 +151,35 @@ def test_norms_alone_are_learnt_for_a_new_painting(command, several, small_train
                                ((*small_training, "train=some"), "all or norms")):  # fmt: skip
         status, _, err = command(train, *arguments)
         assert status == 2 and message in err and len(err.splitlines()) == 1
+
+
+def test_a_row_of_ones_own_on_the_shipped_net(command, small_training, tmp_path):
+    shipped = ROOT / "checkpoints" / "arbitrary.safetensors"
+    few = [argument for argument in small_training if not argument.startswith("model")]
+    status, _, err = command(train, "experiment=row", *few, f"init={shipped}", "out=mine.safetensors")
+    assert status == 0, err
+    net, info = load_net(tmp_path / "mine.safetensors")
+    assert net.styles == ["small"] and info["steps"] == 6
+    predicted = load_style(shipped, str(tmp_path / "painting.png"))[0]
+    for name, weight in net.body.state_dict().items():
+        assert torch.equal(weight, predicted.net.body.state_dict()[name])
+    assert 1e-3 < (net.rows[0] - predicted.row).abs().max() < 1  # some steps away from where it began
+
+
+def test_what_is_shipped_restyles(tmp_path):
+    photograph = Image.open(sample_photographs()[1][0]).convert("RGB").resize((96, 64))
+    results = []
+    for file in sorted((ROOT / "checkpoints").glob("*.safetensors")):
+        assert file.stat().st_size < 10e6
+        net, _ = load_net(file)
+        names = net.styles if isinstance(net, MultiStyleNet) else [None]
+        if isinstance(net, ArbitraryNet):
+            picture(1).save(tmp_path / "painting.png")
+            names = [str(tmp_path / "painting.png"), str(ROOT / "fastnst/assets/artworks/mosaic.jpg")]
+        results += [fastnst.load(file, style=name)(photograph) for name in names]
+    pictures = [np.asarray(photograph, int), *(np.asarray(result, int) for result in results)]
+    for i, one in enumerate(pictures):
+        assert all(abs(one - other).mean() > 10 for other in pictures[:i])  # from the photograph and from each other
 
 
 def test_a_model_of_one_style_refuses_several(command, several):
