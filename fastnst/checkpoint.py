@@ -12,7 +12,7 @@ import torch
 from omegaconf import DictConfig
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastnst.errors import UserError
 from fastnst.images import write_bytes
@@ -38,7 +38,15 @@ def load_net(path: str | Path) -> tuple[TransformNet | MultiStyleNet | Arbitrary
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint; train one with scripts/train.py, or give ckpt=FILE")
-    weights, architecture, info = (read_training if path.suffix == ".ckpt" else _read_exported)(path)
+    return load_training(path) if path.suffix == ".ckpt" else _assembled(path, *_read_exported(path))
+
+
+def load_training(path: Path) -> tuple[TransformNet | MultiStyleNet | ArbitraryNet, dict]:
+    """The same from a Lightning .ckpt, whatever its name."""
+    return _assembled(path, *_read_training(path))
+
+
+def _assembled(path: Path, weights: dict[str, Tensor], architecture: dict, info: dict) -> tuple[nn.Module, dict]:
     try:
         if not isinstance(architecture, dict):
             raise TypeError("no architecture")
@@ -81,7 +89,7 @@ def load_style(path: str | Path, style: Style = None) -> tuple[TransformNet | Pa
     return net, info
 
 
-def ancestor(net: torch.nn.Module, info: dict) -> str:
+def ancestor(net: nn.Module, info: dict) -> str:
     """The net whose weights this one's go back to, by `init` after `init`; its own if it began from noise.
 
     Nets of one ancestor lie close enough together for their weights to be interpolated.
@@ -113,8 +121,7 @@ def _read_exported(path: Path) -> tuple[dict[str, Tensor], dict, dict]:
         raise UserError(f"{path}: not a fastnst checkpoint, or a damaged one ({error})") from None
 
 
-def read_training(path: Path) -> tuple[dict[str, Tensor], dict, dict]:
-    """Weights of the net, its architecture and its info, from a Lightning .ckpt. Raises UserError for anything else."""
+def _read_training(path: Path) -> tuple[dict[str, Tensor], dict, dict]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         weights = {k.removeprefix("net."): v for k, v in state["state_dict"].items() if k.startswith("net.")}

@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from fastnst import __version__
-from fastnst.checkpoint import ancestor, export, load_net, load_style
+from fastnst.checkpoint import ancestor, export, load_net, load_style, load_training
 from fastnst.cli import check_flags, check_numbers, check_whole, paintings_of, path_of, run
 from fastnst.errors import UserError
 from fastnst.faults import BEFORE, LAST, BadFiles, BadSteps, Checkpoints, WholeCheckpoints, one_line
@@ -166,11 +166,11 @@ def find_checkpoint(cfg: DictConfig) -> Path | None:
 def read_last(path: Path) -> dict:
     """The architecture of the net in a .ckpt. Raises UserError if it is damaged, and offers the one before it."""
     try:
-        return load_net(path)[0].architecture
+        return load_training(path)[0].architecture
     except UserError as error:
         before = path.with_name(BEFORE)
         try:
-            load_net(before)
+            load_training(before)
         except UserError:
             raise error from None
         raise UserError(f"{error}; the one before it is whole: give ckpt={before}") from None

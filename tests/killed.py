@@ -14,7 +14,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fastnst.checkpoint import read_training  # noqa: E402
+from fastnst.checkpoint import load_training  # noqa: E402
 from fastnst.train import main  # noqa: E402
 
 
@@ -55,7 +55,7 @@ def kill_twenty_times(runs: Path, arguments: list[str]) -> None:
         time.sleep(0.1 * moments.random())
         os.kill(process, signal.SIGKILL)
         assert os.WTERMSIG(os.waitpid(process, 0)[1]) == signal.SIGKILL
-        step = read_training(newest(runs))[2]["steps"]  # raises if it is damaged
+        step = load_training(newest(runs))[1]["steps"]  # raises if it is damaged
         assert step > steps
         steps = step
     print(steps)
