@@ -44,8 +44,9 @@ class ConditionalColors(ReflectedConv2d):
     a matrix can turn the colours too, so that a palette need not be made from the strokes' channels.
     """
 
-    def __init__(self, inputs: int):
-        super().__init__(inputs, 3, 9, padding=4, padding_mode="reflect")
+    def __init__(self, last: nn.Conv2d):
+        shape = last.in_channels, last.out_channels, last.kernel_size
+        super().__init__(*shape, padding=last.padding, padding_mode=last.padding_mode)
         self.given: tuple[Tensor, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,7 +73,7 @@ class StyledNet(nn.Module):
             for name, module in list(parent.named_children()):
                 if isinstance(module, nn.InstanceNorm2d):
                     setattr(parent, name, ConditionalNorm(module.num_features))
-        self.body.layers[-1] = ConditionalColors(width)
+        self.body.layers[-1] = ConditionalColors(self.body.layers[-1])
         self.styled = [module for module in self.body.modules() if isinstance(module, (ConditionalNorm, ConditionalColors))]
         self.parts = [norm.channels for norm in self.styled[:-1] for _ in range(2)] + [9, 3]
         self.numbers = sum(self.parts)
@@ -116,7 +117,8 @@ def row_of(net: TransformNet) -> Tensor:
     """The row, (numbers,), with which a `StyledNet` of the same convolutions equals this net."""
     norms = [module for module in net.modules() if isinstance(module, nn.InstanceNorm2d)]
     numbers = [numbers.detach() for norm in norms for numbers in (norm.weight, norm.bias)]
-    return torch.cat([*numbers, torch.eye(3).flatten().to(numbers[0]), torch.zeros(3).to(numbers[0])])
+    colors = net.layers[-1].bias.detach()
+    return torch.cat([*numbers, torch.eye(3).to(colors).flatten(), torch.zeros_like(colors)])
 
 
 def first_row(other: nn.Module, style: str | None = None) -> Tensor:
@@ -264,13 +266,15 @@ class Painted:
     """An arbitrary net with paintings chosen for it.
 
     shares: each painting's file, and its share; they are scaled to a sum of 1. size: px of the paintings' short side, as in
-    training. Raises UserError for a file that is no picture, or shares that are none.
+    training. `rows`: each painting's row, (numbers,); `row`: all of them mixed.
+    Raises UserError for a file that is no picture, or shares that are none.
     """
 
     def __init__(self, net: ArbitraryNet, loss_network: LossNetwork, shares: Mapping[str, float], size: int):
         self.net, self.loss_network, self.pool, self.size = net, loss_network, Pooling(loss_network), size
-        parts = zip(shares, scaled(shares.values(), f"style={dict(shares)}"), strict=True)
-        self.row = sum(part * self.row_of(load_rgb(path, size)) for path, part in parts)
+        parts = scaled(shares.values(), f"style={dict(shares)}")
+        self.rows = {path: self.row_of(load_rgb(path, size)) for path in shares}
+        self.row = sum(part * row for part, row in zip(parts, self.rows.values(), strict=True))
 
     @torch.no_grad()
     def row_of(self, picture: Image.Image) -> Tensor:

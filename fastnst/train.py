@@ -142,7 +142,8 @@ def first_rows(start: TransformNet | StyledNet, init: Path, paintings: Mapping[s
     """The row, (numbers,), that each style begins at: what a net of any painting predicts for it, or see `first_row`."""
     if not isinstance(start, ArbitraryNet):
         return {name: first_row(start, name) for name in paintings}
-    return {name: load_style(init, str(file))[0].row for name, file in paintings.items()}
+    painted, _ = load_style(init, {str(file): 1.0 for file in paintings.values()})
+    return {name: painted.rows[str(file)] for name, file in paintings.items()}
 
 
 def find_checkpoint(cfg: DictConfig) -> Path | None:

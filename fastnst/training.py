@@ -136,14 +136,14 @@ class AnyPainting(StyleTransfer):
     def __init__(self, net: ArbitraryNet, objective: Objective, *arguments, **named):
         super().__init__(net, objective, *arguments, **named)
         self.pool = Pooling(objective.loss_network)
-        pooled = [self._pooled(image)[0] for image in self.style_images.values()]
+        pooled = [self.pool(self._features(image)) for image in self.style_images.values()]
         self.register_buffer("held_out", torch.cat(pooled), persistent=False)
 
     def on_fit_start(self) -> None:
         if self.net.surveyed:  # in a run that is resumed, or that began from such a net
             return
         batches = self.trainer.datamodule.some_paintings()
-        self.net.survey(torch.cat([self._pooled(batch["image"].to(self.device))[0] for batch in batches]))
+        self.net.survey(torch.cat([self.pool(self._features(batch["image"].to(self.device))) for batch in batches]))
         # Machines may round differently: all see paintings as the first does.
         mean, axes = self.trainer.strategy.broadcast((self.net.mean.cpu(), self.net.axes.cpu()))
         self.net.mean.copy_(mean)
@@ -152,9 +152,8 @@ class AnyPainting(StyleTransfer):
     def condition(self, batch: dict) -> tuple[Condition, Paintings]:
         paintings = self.trainer.datamodule.next_paintings()
         batch["bad"] += paintings["bad"]
-        pooled, features = self._pooled(paintings["image"].to(self.device, memory_format=torch.channels_last))
-        with torch.no_grad():
-            return (pooled,), self.objective.grams(features)
+        features = self._features(paintings["image"].to(self.device, memory_format=torch.channels_last))
+        return (self.pool(features),), self.objective.grams(features)
 
     def validated(self, count: int) -> Iterator[tuple[str, Condition, Paintings]]:
         for number, name in enumerate(self.style_images):
@@ -162,9 +161,8 @@ class AnyPainting(StyleTransfer):
             yield name, (self.held_out[one].expand(count, -1),), self.objective.paintings(one)
 
     @torch.no_grad()
-    def _pooled(self, paintings: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        features = self.objective.features(paintings, {*STYLE_LAYERS, *self.objective.style_layers})
-        return self.pool(features), features
+    def _features(self, paintings: Tensor) -> dict[str, Tensor]:
+        return self.objective.features(paintings, {*STYLE_LAYERS, *self.objective.style_layers})
 
 
 MODULES = {TransformNet: StyleTransfer, MultiStyleNet: ManyStyles, ArbitraryNet: AnyPainting}

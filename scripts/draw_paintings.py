@@ -4,7 +4,6 @@ Each number is one painting, the same in every run with the same photographs; th
 photographs, in a folder or a zip, every second painting is made after one of them.
 """
 
-import io
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -19,7 +18,7 @@ from artworks.anything import draw  # noqa: E402
 from fastnst.cli import one_line_errors  # noqa: E402
 from fastnst.data import Photograph, find_photographs  # noqa: E402
 from fastnst.errors import UserError  # noqa: E402
-from fastnst.images import check_writable, load_rgb, write_bytes  # noqa: E402
+from fastnst.images import check_writable, load_rgb, save  # noqa: E402
 
 
 def paint(folder: Path, photographs: list[Photograph], number: int) -> None:
@@ -28,14 +27,12 @@ def paint(folder: Path, photographs: list[Photograph], number: int) -> None:
     if path.exists():
         return
     photograph = load_rgb(photographs[number // 2 % len(photographs)]) if photographs and number % 2 else None
-    data = io.BytesIO()
-    draw(number, photograph=photograph).save(data, "JPEG", quality=92)
-    write_bytes(path, data.getvalue())
+    save(draw(number, photograph=photograph), path)
 
 
 def main(arguments: list[str]) -> None:
     """Raises UserError for arguments that cannot be used."""
-    if len(arguments) not in (2, 3) or not arguments[1].isdigit():
+    if len(arguments) not in (2, 3) or not arguments[1].isdecimal():
         raise UserError(__doc__.splitlines()[0])
     folder, count = Path(arguments[0]), int(arguments[1])
     photographs = find_photographs(arguments[2]) if len(arguments) == 3 else []

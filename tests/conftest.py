@@ -43,6 +43,16 @@ def photographs(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def paintings(tmp_path: Path) -> Path:
+    """A folder of four PNGs."""
+    folder = tmp_path / "paintings"
+    folder.mkdir()
+    for i in range(4):
+        picture(50 + i, 80, 72).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
 def command(monkeypatch, tmp_path, capsys):
     """Runs a main function as from a command line standing in tmp_path: (exit status, stdout, stderr)."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, picture
+from conftest import ROOT
 from pytorch_lightning.utilities import rank_zero_only
 
 from fastnst.checkpoint import load_net
@@ -102,11 +102,7 @@ def check_equals_one_process(command, small_training, folder, steps: int) -> Non
         torch.testing.assert_close(one[key], both[key], atol=1e-5, rtol=1e-5)
 
 
-def test_two_processes_that_learn_any_painting_equal_one(start, small_training, ddp_training, tmp_path):
-    paintings = tmp_path / "paintings"
-    paintings.mkdir()
-    for i in range(4):
-        picture(50 + i, 80, 72).save(paintings / f"{i}.png")
+def test_two_processes_that_learn_any_painting_equal_one(start, small_training, ddp_training, paintings, tmp_path):
     any_painting = (*EXACT, "model=arbitrary", f"data.styles={paintings}", "trainer.max_steps=3")
     script = ROOT / "scripts" / "train.py"
     one = start(sys.executable, script, *small_training, *any_painting, "out=one.safetensors")

@@ -25,15 +25,6 @@ from fastnst.transform_net import TransformNet
 
 
 @pytest.fixture
-def paintings(tmp_path):
-    folder = tmp_path / "paintings"
-    folder.mkdir()
-    for i in range(4):
-        picture(50 + i, 80, 72).save(folder / f"{i}.png")
-    return folder
-
-
-@pytest.fixture
 def several(small_training, paintings):
     """Overrides for a small training of two styles."""
     dropped = ("style.image=", "style.name=")
@@ -88,6 +79,9 @@ def test_starting_keeps_the_rows_of_styles_it_knows():
     torch.testing.assert_close(new.rows[1], net.rows.mean(0))
     with pytest.raises(UserError, match="'width': 4"):
         MultiStyleNet(["b"], 5).start(net, {"b": net.rows[0]})
+    batch = TransformNet("batch", 4)
+    with pytest.raises(UserError, match="'norm': 'batch'"):
+        MultiStyleNet(["b"], 4).start(batch, {"b": first_row(batch, "b")})
     predicted = ArbitraryNet(width=4)
     predicted.start(net)
     torch.testing.assert_close(predicted.head[2].bias, net.rows.mean(0))

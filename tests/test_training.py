@@ -175,8 +175,8 @@ def test_mixed_precision_agrees(command, small_training, precision, weights, tmp
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
 
-@pytest.mark.parametrize("kind", ("TransformNet", "MultiStyleNet"))
-def test_a_compiled_step_agrees(command, small_training, weights, monkeypatch, tmp_path, kind):
+@pytest.mark.parametrize(("model", "kind"), (("johnson", "TransformNet"), ("multi", "MultiStyleNet")))
+def test_a_compiled_step_agrees(command, small_training, weights, monkeypatch, tmp_path, model, kind):
     """With the graphs that a compiler is given run as they are: what makes code of them is torch's."""
     compiled, compile_module = [], torch.nn.Module.compile
 
@@ -186,8 +186,8 @@ def test_a_compiled_step_agrees(command, small_training, weights, monkeypatch, t
 
     monkeypatch.setattr(torch.nn.Module, "compile", record)
     for name in ("true", "false"):
-        model = "model=multi" if kind == "MultiStyleNet" else "model=johnson"
-        status, _, err = command(train, *small_training, *EXACT, model, f"compile={name}", f"out={name}.safetensors")
+        arguments = (*small_training, *EXACT, f"model={model}", f"compile={name}", f"out={name}.safetensors")
+        status, _, err = command(train, *arguments)
         assert status == 0, err
     assert compiled == [kind, "Objective", "LossNetwork"]
     a, b = weights("true.safetensors"), weights("false.safetensors")

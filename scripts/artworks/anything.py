@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
-from artworks.brush import SUPERSAMPLING, fractal, grain, points
+from artworks.brush import SUPERSAMPLING, fractal, grain, mix, points
 
 Colors = np.ndarray  # (height, width, 3) float32 in 0-255
 
@@ -41,13 +41,6 @@ def palette(rng: np.random.Generator) -> np.ndarray:
     return 255 * np.array(colors, np.float32)
 
 
-def mixed(colors: np.ndarray, level: np.ndarray) -> np.ndarray:
-    """Colours between the rows of `colors` (P, 3) at `level`, from 0 to 1: the shape of `level` and 3."""
-    level = level.clip(0, 1) * (len(colors) - 1.001)
-    low, part = level.astype(int), (level % 1)[..., None]
-    return (colors[low] * (1 - part) + colors[low + 1] * part).astype(np.float32)
-
-
 def image_of(canvas: Colors) -> Image.Image:
     return Image.fromarray(canvas.clip(0, 255).astype(np.uint8))
 
@@ -60,7 +53,7 @@ def compose(rng: np.random.Generator, colors: np.ndarray, w: int, h: int) -> Col
     if rng.random() < 0.5:
         steps = rng.integers(3, 9)
         level = np.floor(level * steps) / steps
-    image = image_of(mixed(colors, level))
+    image = image_of(mix(colors, level.clip(0, 1) * (len(colors) - 1.001)))
     pen = ImageDraw.Draw(image)
     for _ in range(int(rng.choice((0, 6, 14, 40)))):
         x, y, r = rng.uniform(0, w), rng.uniform(0, h), h * rng.uniform(0.03, 0.25)

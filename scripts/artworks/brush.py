@@ -1,4 +1,4 @@
-"""What the four artworks share: curves, tapering strokes and the grain of the paper."""
+"""What the artworks share: curves, smooth noise, the grain of the paper, and colours between those of a palette."""
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -39,3 +39,10 @@ def grain(rng: np.random.Generator, image: Image.Image, streaks: float = 7, toot
     fine = Image.fromarray(rng.integers(0, 256, (h, w), dtype=np.uint8)).filter(ImageFilter.GaussianBlur(0.8))
     shade = (np.asarray(long, float) - 128) / 128 * streaks + (np.asarray(fine, float) - 128) / 128 * tooth
     return Image.fromarray((np.asarray(image, float) + shade[..., None]).clip(0, 255).astype(np.uint8))
+
+
+def mix(palette: np.ndarray, level: np.ndarray) -> np.ndarray:
+    """Colours between the rows of `palette` (P, 3) at `level`, from 0 to P - 1: the shape of `level` and 3."""
+    level = level.clip(0, len(palette) - 1.001)
+    low, part = level.astype(int), (level % 1)[..., None]
+    return palette[low] * (1 - part) + palette[low + 1] * part

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from artworks.brush import SUPERSAMPLING, fractal, points
+from artworks.brush import SUPERSAMPLING, fractal, mix, points
 
 CELL = 4  # px of the supersampled picture per cell of the sketch
 # Palettes from dark to light, and a star's from its heart outwards.
@@ -207,10 +207,3 @@ def lit(canvas: Image.Image) -> Image.Image:
     color = np.asarray(canvas.convert("RGB"), np.float32)
     color = color * (1 + 0.34 * slope) + 26 * slope.clip(0, None) ** 2
     return Image.fromarray(color.clip(0, 255).astype(np.uint8))
-
-
-def mix(palette: np.ndarray, level: np.ndarray) -> np.ndarray:
-    """Colours between the rows of `palette` (P, 3) at `level`, from 0 to P - 1: the shape of `level` and 3."""
-    level = level.clip(0, len(palette) - 1.001)
-    low, part = level.astype(int), (level % 1)[..., None]
-    return palette[low] * (1 - part) + palette[low + 1] * part
