@@ -1,5 +1,6 @@
 """The data loader's worker processes: each notes what it reads, so that one that dies leaves word of it."""
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -40,7 +41,8 @@ class Reading:
 
 
 def _end_with_parent() -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+    parent = multiprocessing.parent_process().pid  # os.getppid() is the fork server's where there is one
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
         pass
     os._exit(0)
 

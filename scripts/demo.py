@@ -40,4 +40,5 @@ def main() -> None:
     print(path.resolve())
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone works from anywhere, installed or not
 
-from fastnst.optimize import main  # noqa: E402
+if __name__ == "__main__":
+    from fastnst.optimize import main
 
-main()
+    main()

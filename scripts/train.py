@@ -5,6 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone works from anywhere, installed or not
 
-from fastnst.train import main  # noqa: E402
+if __name__ == "__main__":  # the processes that it starts may import this file, too
+    from fastnst.train import main
 
-main()
+    main()

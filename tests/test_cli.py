@@ -1,5 +1,6 @@
 """A user's mistakes while training, each one line; and the package as it is installed."""
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -83,6 +84,18 @@ def test_scripts_run_from_any_directory(tmp_path):
             [sys.executable, ROOT / "scripts" / script, *arguments], cwd=tmp_path, capture_output=True, text=True
         )
         assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_training_runs_where_its_workers_are_not_forked(small_training, paintings, tmp_path):
+    # So on Linux from Python 3.14 on. On macOS they are spawned, which asks the same of the script and of its data.
+    start = "import multiprocessing\nmultiprocessing.set_start_method('forkserver')\n"
+    (tmp_path / "sitecustomize.py").write_text(start)  # which Python imports by itself
+    script = [sys.executable, ROOT / "scripts/train.py", *small_training, "model=arbitrary", f"data.styles={paintings}",
+              "data.workers=1", "trainer.max_steps=2"]  # fmt: skip
+    variables = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(script, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0 and "fastnst: " not in done.stderr, done.stderr
+    assert (tmp_path / "checkpoints/small.safetensors").is_file()
 
 
 def test_the_wheel_holds_configs_artworks_and_weights(tmp_path):
