@@ -69,6 +69,8 @@ def run(task: Callable[[DictConfig], object], config_name: str) -> None:
         raise UserError(f"{message}; see --help")
 
     argparse.ArgumentParser.error = refuse  # Hydra's parser would print its usage, many lines of it
+    # Python 3.14 looks into help texts, and one of Hydra 1.3's is not a text (facebookresearch/hydra#3121).
+    argparse.ArgumentParser._check_help = lambda self, action: None
     try:
         with one_line_errors():
             hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(guarded)()

@@ -11,6 +11,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
+from multiprocessing import get_start_method
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -243,7 +244,7 @@ class CropData(pl.LightningDataModule):
         if self.paintings and not any(map(is_readable, self.paintings)):
             raise UserError(f"data.styles={styles}: none of the files can be read as a painting")
         self.val_paths, self.size, self.scale, self.batch_size, self.seed = val_paths, size, tuple(scale), batch_size, seed
-        self.workers = min(8, max(1, (os.cpu_count() or 1) - 1)) if workers is None else workers
+        self.workers = min(8, max(1, cores() - 1)) if workers is None else workers
         self.reading = Reading(self.workers)
         self.painting_batches: Iterator[dict] | None = None
 
@@ -255,6 +256,8 @@ class CropData(pl.LightningDataModule):
             num_workers=self.workers,
             collate_fn=collate,
             worker_init_fn=self.reading.start_worker,
+            # A fork server, Linux's default from Python 3.14, would be ended by a job's signals, and its workers with it.
+            multiprocessing_context="fork" if self.workers and get_start_method() == "forkserver" else None,
             pin_memory=torch.cuda.is_available(),
         )
 
@@ -343,6 +346,11 @@ def split(paths: list[Photograph], val_count: int, val_root: str | None) -> tupl
         if is_readable(paths[index]):
             held_out.add(index)
     return [p for i, p in enumerate(paths) if i not in held_out], [paths[i] for i in sorted(held_out)]
+
+
+def cores() -> int:
+    """The cores that this process may run on: of a shared machine, a job has only some."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_readable(path: Photograph) -> bool:

@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import LearningRateMonitor, TQDMProgressBar
+from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
@@ -20,7 +20,7 @@ from fastnst.images import load_rgb, to_tensor, write_bytes
 from fastnst.loss_network import STYLE_LAYERS
 from fastnst.memory import keep_freed_memory
 from fastnst.styles import ArbitraryNet, MultiStyleNet, StyledNet, first_row
-from fastnst.training import MODULES, Panels, Throughput
+from fastnst.training import MODULES, Panels, Progress, Throughput
 from fastnst.transform_net import TransformNet
 
 LEAST = {
@@ -80,7 +80,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
         cfg.trainer,
         logger=TensorBoardLogger(run_dir, name="", version="", default_hp_metric=False),
         callbacks=[
-            TQDMProgressBar(),
+            Progress(),
             LearningRateMonitor(),
             Throughput(),
             Panels(),

@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import TQDMProgressBar
 from torch import Tensor
 
 from fastnst.errors import SharedError
+from fastnst.faults import due
 from fastnst.loss_network import STYLE_LAYERS
 from fastnst.losses import Objective, stability_loss
 from fastnst.styles import ArbitraryNet, MultiStyleNet, Pooling
@@ -46,6 +48,7 @@ class StyleTransfer(pl.LightningModule):
         self.objective = objective.to(memory_format=torch.channels_last)
         self.make_optimizer, self.make_schedule, self.info = optimizer, schedule, info
         self.stability, self.style_images = stability, style_images
+        self.shown: dict[str, Tensor] = {}  # the last step's losses, for `Progress`
 
     def condition(self, batch: dict) -> tuple[Condition, Paintings]:
         """What the net is given beside a batch's photographs, and the Gram matrices that their results are compared with."""
@@ -64,8 +67,7 @@ class StyleTransfer(pl.LightningModule):
             terms["stability"] = self._stability(photographs, condition, restyled)
             terms["total"] = terms["total"] + self.stability["weight"] * terms["stability"]
         self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()})
-        for name in ("content", "style", "tv"):
-            self.log(name, terms[name].detach(), prog_bar=True, logger=False)
+        self.shown = {name: terms[name].detach() for name in ("content", "style", "tv")}
         return terms["total"]
 
     def validation_step(self, batch: dict, batch_index: int) -> Tensor:
@@ -91,7 +93,8 @@ class StyleTransfer(pl.LightningModule):
         down, across = torch.randint(0, 2 * reach + 1, (2,), generator=random).tolist()
         height, width = (side - 2 * reach for side in photographs.shape[-2:])
         window = (..., slice(down, down + height), slice(across, across + width))
-        noise = torch.randn(photographs[window].shape, generator=random).to(photographs)
+        random = torch.Generator(self.device).manual_seed(self.global_step)
+        noise = torch.randn(photographs[window].shape, generator=random, device=self.device)
         again = self.net(photographs[window] + self.stability["noise"] * noise, *condition)
         inside = (..., slice(RIM, height - RIM), slice(RIM, width - RIM))  # at the rims what is reflected differs
         return stability_loss(again[inside], restyled[window][inside])
@@ -150,9 +153,9 @@ class AnyPainting(StyleTransfer):
         self.net.axes.copy_(axes)
 
     def condition(self, batch: dict) -> tuple[Condition, Paintings]:
-        paintings = self.trainer.datamodule.next_paintings()
+        paintings = self.trainer.strategy.batch_to_device(self.trainer.datamodule.next_paintings())
         batch["bad"] += paintings["bad"]
-        features = self._features(paintings["image"].to(self.device, memory_format=torch.channels_last))
+        features = self._features(paintings["image"].contiguous(memory_format=torch.channels_last))
         return (self.pool(features),), self.objective.grams(features)
 
     def validated(self, count: int) -> Iterator[tuple[str, Condition, Paintings]]:
@@ -166,6 +169,22 @@ class AnyPainting(StyleTransfer):
 
 
 MODULES = {TransformNet: StyleTransfer, MultiStyleNet: ManyStyles, ArbitraryNet: AnyPainting}
+
+
+class Progress(TQDMProgressBar):
+    """Steps, time left and the three losses.
+
+    Lightning's way, `self.log(..., prog_bar=True)`, would have a GPU waited for at each step.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.losses: dict[str, str] = {}
+
+    def get_metrics(self, trainer: pl.Trainer, module: StyleTransfer) -> dict[str, str]:
+        if due(trainer):
+            self.losses = {name: f"{value.item():.3f}" for name, value in module.shown.items()}
+        return self.losses
 
 
 class Panels(pl.Callback):

@@ -1,6 +1,5 @@
 """The data loader's worker processes: each notes what it reads, so that one that dies leaves word of it."""
 
-import multiprocessing
 import os
 import signal
 import threading
@@ -41,8 +40,7 @@ class Reading:
 
 
 def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process().pid  # os.getppid() is the fork server's where there is one
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
         pass
     os._exit(0)
 

@@ -86,9 +86,8 @@ def test_scripts_run_from_any_directory(tmp_path):
         assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
 
 
-def test_training_runs_where_its_workers_are_not_forked(small_training, paintings, tmp_path):
-    # So on Linux from Python 3.14 on. On macOS they are spawned, which asks the same of the script and of its data.
-    start = "import multiprocessing\nmultiprocessing.set_start_method('forkserver')\n"
+def test_training_runs_where_processes_are_spawned(small_training, paintings, tmp_path):  # as on macOS
+    start = "import multiprocessing\nmultiprocessing.set_start_method('spawn')\n"
     (tmp_path / "sitecustomize.py").write_text(start)  # which Python imports by itself
     script = [sys.executable, ROOT / "scripts/train.py", *small_training, "model=arbitrary", f"data.styles={paintings}",
               "data.workers=1", "trainer.max_steps=2"]  # fmt: skip

@@ -67,6 +67,8 @@ def test_tensorboard_shows_the_run(command, small_training, tmp_path):
     assert len(events.Images("photograph | result/0")) >= 2
     assert "config/text_summary" in tags["tensors"]
     assert [e.step for e in events.Scalars("val/total")][:2] == [2, 5]  # Lightning counts from 0
+    last = {name: f"{events.Scalars(f'train/{name}')[-1].value:.3f}" for name in ("content", "style", "tv")}
+    assert "6/6" in out and ", ".join(f"{name}={value}" for name, value in last.items()) in out  # the progress bar
 
 
 def test_loss_falls_and_seeds_repeat(command, small_training, weights, tmp_path):
