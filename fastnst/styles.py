@@ -20,7 +20,7 @@ from fastnst.losses import reference_picture
 from fastnst.transform_net import ReflectedConv2d, TransformNet
 
 AXES = 100  # numbers that a painting is reduced to (as in Ghiasi et al. 2017), from which its row is predicted
-HIDDEN = 256  # units between those and the row
+HIDDEN = 128  # units between those and the row
 POOLED = 2 * sum(WIDTHS[int(layer[4]) - 1] for layer in STYLE_LAYERS)
 
 
@@ -59,7 +59,7 @@ class StyledNet(nn.Module):
     """A transform net, `body`, that takes a row of numbers for each picture: all that its style consists in.
 
     A row holds, for each normalization from the input on, its C scales and then its C shifts, and in the end the matrix and
-    the shift of the colours: 1612 numbers for the default width, 100 times the width and 12.
+    the shift of the colours: 100 times the width and 12, so 1612 numbers for a width of 16 and 3212 for 32.
     width, upsample: as in `TransformNet`.
     """
 
@@ -184,7 +184,7 @@ class ArbitraryNet(StyledNet):
 
     kind = "arbitrary"
 
-    def __init__(self, width: int = 16, upsample: str = "nearest"):
+    def __init__(self, width: int = 32, upsample: str = "nearest"):
         super().__init__(width, upsample)
         self.register_buffer("mean", torch.zeros(POOLED))
         self.register_buffer("axes", torch.zeros(POOLED, AXES))

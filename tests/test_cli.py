@@ -1,5 +1,6 @@
 """A user's mistakes while training, each one line; and the package as it is installed."""
 
+import argparse
 import os
 import subprocess
 import sys
@@ -75,6 +76,19 @@ def test_an_experiment_overrides_everything(command):
     assert status == 0
     for line in ("out: outputs/demo/${style.name}.safetensors", "checkpoint_every: 100", "  max_steps: 900", "  width: 16"):
         assert line in out.splitlines()
+
+
+def test_options_are_read_where_help_texts_are_looked_into(command, monkeypatch):
+    add = argparse.ArgumentParser.add_argument
+
+    def as_python_3_14_does(self, *names, **options):
+        action = add(self, *names, **options)
+        getattr(self, "_check_help", lambda action: "%" in (action.help or ""))(action)
+        return action
+
+    monkeypatch.delattr(argparse.ArgumentParser, "_check_help", raising=False)
+    monkeypatch.setattr(argparse.ArgumentParser, "add_argument", as_python_3_14_does)
+    assert command(main, "--cfg", "job")[0] == 0
 
 
 def test_scripts_run_from_any_directory(tmp_path):
