@@ -246,6 +246,12 @@ def test_a_zip_equals_its_folder(tree, method):
     assert torch.equal(to_tensor(load_rgb(find_photographs(archive)[3])), to_tensor(load_rgb(find_photographs(tree)[3])))
 
 
+def test_workers_are_forked_where_a_fork_server_is_the_rule(photographs, monkeypatch):
+    monkeypatch.setattr(data, "get_start_method", lambda: "forkserver")
+    assert loader(photographs, workers=1).multiprocessing_context.get_start_method() == "fork"
+    assert same(list(loader(photographs, workers=1)), list(loader(photographs)))
+
+
 def test_a_zip_is_read_by_workers_that_are_spawned_too(photographs):
     ours = loader(zipped(photographs)).dataset
     theirs = pickle.loads(pickle.dumps(ours))  # as a spawned worker gets it
