@@ -49,6 +49,7 @@ def run(task: Callable[[DictConfig], object], config_name: str) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, and leaves the telling to us
     resolvers = {
         "artwork": lambda name: str(PACKAGE / "assets" / "artworks" / name),
+        "shipped": lambda name: str(PACKAGE.parent / "checkpoints" / name),  # of a clone, wherever the user stands
         "styles": names_of,
         "title": lambda style: "+".join(names_of(style)),
     }

@@ -74,7 +74,7 @@ def test_paths_are_quoted_for_hydra(argument, quoted):
 def test_an_experiment_overrides_everything(command):
     status, out, _ = command(main, "experiment=demo", "--cfg", "job")
     assert status == 0
-    for line in ("out: outputs/demo/${style.name}.safetensors", "checkpoint_every: 100", "  max_steps: 900", "  width: 16"):
+    for line in ("out: outputs/demo/${style.name}.safetensors", "checkpoint_every: 100", "  max_steps: 280", "  width: 32"):
         assert line in out.splitlines()
 
 
