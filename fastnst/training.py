@@ -48,7 +48,6 @@ class StyleTransfer(pl.LightningModule):
         self.objective = objective.to(memory_format=torch.channels_last)
         self.make_optimizer, self.make_schedule, self.info = optimizer, schedule, info
         self.stability, self.style_images = stability, style_images
-        self.shown: dict[str, Tensor] = {}  # the last step's losses, for `Progress`
 
     def condition(self, batch: dict) -> tuple[Condition, Paintings]:
         """What the net is given beside a batch's photographs, and the Gram matrices that their results are compared with."""
@@ -67,7 +66,6 @@ class StyleTransfer(pl.LightningModule):
             terms["stability"] = self._stability(photographs, condition, restyled)
             terms["total"] = terms["total"] + self.stability["weight"] * terms["stability"]
         self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()})
-        self.shown = {name: terms[name].detach() for name in ("content", "style", "tv")}
         return terms["total"]
 
     def validation_step(self, batch: dict, batch_index: int) -> Tensor:
@@ -183,7 +181,9 @@ class Progress(TQDMProgressBar):
 
     def get_metrics(self, trainer: pl.Trainer, module: StyleTransfer) -> dict[str, str]:
         if due(trainer):
-            self.losses = {name: f"{value.item():.3f}" for name, value in module.shown.items()}
+            logged = trainer.callback_metrics
+            names = [name for name in ("content", "style", "tv") if f"train/{name}" in logged]
+            self.losses = {name: f"{logged[f'train/{name}'].item():.3f}" for name in names}
         return self.losses
 
 
