@@ -16,6 +16,9 @@ from fastnst.styles import ArbitraryNet, MultiStyleNet, Pooling
 from fastnst.transform_net import TransformNet
 
 RIM = 8  # px
+# A row's numbers are near 1 where weights are near 0.05, and only the pictures of its style move them: they learn so many
+# times as fast. docs/measurements.md has what that gains.
+ROW_RATE = 20
 Condition = tuple[Tensor, ...]  # what a net is given beside the photographs
 Paintings = Mapping[str, Tensor] | None  # Gram matrices by layer; None: the objective's own
 
@@ -56,6 +59,10 @@ class StyleTransfer(pl.LightningModule):
     def validated(self, count: int) -> Iterator[tuple[str, Condition, Paintings]]:
         """The same for `count` photographs in each style that is validated, with its name."""
         yield self.info["style"]["name"], (), None
+
+    def parameter_groups(self) -> list[dict]:
+        """What the optimizer is to change; a group's `rate`, if it has one, is in units of the learning rate."""
+        return [{"params": [weight for weight in self.net.parameters() if weight.requires_grad]}]
 
     def training_step(self, batch: dict, batch_index: int) -> Tensor:
         photographs = batch["image"].contiguous(memory_format=torch.channels_last)
@@ -98,7 +105,9 @@ class StyleTransfer(pl.LightningModule):
         return stability_loss(again[inside], restyled[window][inside])
 
     def configure_optimizers(self) -> dict:
-        optimizer = self.make_optimizer([parameter for parameter in self.net.parameters() if parameter.requires_grad])
+        optimizer = self.make_optimizer(self.parameter_groups())
+        for group in optimizer.param_groups:
+            group["lr"] *= group.pop("rate", 1)
         schedule = self.make_schedule(optimizer, self.trainer.max_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -122,6 +131,11 @@ class ManyStyles(StyleTransfer):
         first = (self.global_step * self.trainer.world_size + self.global_rank) * count
         styles = torch.arange(first, first + count, device=self.device) % len(self.net.styles)
         return (styles,), self.objective.paintings(styles)
+
+    def parameter_groups(self) -> list[dict]:
+        rows = {"params": [self.net.rows], "rate": ROW_RATE}
+        weights = [weight for weight in self.net.body.parameters() if weight.requires_grad]
+        return [{"params": weights}, rows] if weights else [rows]
 
     def validated(self, count: int) -> Iterator[tuple[str, Condition, Paintings]]:
         for number, name in enumerate(self.net.styles):

@@ -130,7 +130,7 @@ def test_several_styles_in_one_net(command, several, tmp_path, photographs):
 
 def test_norms_alone_are_learnt_for_a_new_painting(command, several, small_training, tmp_path):
     assert command(train, *several, "out=base.safetensors")[0] == 0
-    new = (*small_training, "model=multi", "train=norms", "out=new.safetensors", "optimizer.lr=0.01")
+    new = (*small_training, "model=multi", "train=norms", "out=new.safetensors", "optimizer.lr=0.0005")
     status, _, err = command(train, *new, "model.width=4", "init=base.safetensors")
     assert status == 0, err
     base, _ = load_net(tmp_path / "base.safetensors")

@@ -210,6 +210,41 @@ def washes(rng: np.random.Generator, canvas: Colors, colors: np.ndarray) -> Colo
     return (255 * np.exp(-ink.clip(0, None))).astype(np.float32)
 
 
+def planes(rng: np.random.Generator, canvas: Colors, colors: np.ndarray) -> Colors:
+    """Cubism: large facets over each other, straight or bowed, each modelled from a dark edge to a light one."""
+    h, w, _ = canvas.shape
+    result = canvas * rng.uniform(0.4, 1)
+    largest, deep, own = h * rng.uniform(0.25, 0.6), rng.uniform(0.2, 0.7), rng.uniform(0.2, 0.9)
+    outlined, bow = rng.random() < 0.5, rng.uniform(0, 0.5)
+    for r in np.geomspace(largest, largest * rng.uniform(0.12, 0.4), int(rng.integers(30, 160))):
+        x, y = rng.uniform(0, w), rng.uniform(0, h)
+        turns = np.sort(rng.uniform(0, 2 * math.pi, int(rng.integers(3, 6))))
+        corners = np.array([x, y]) + r * np.stack([np.cos(turns), np.sin(turns)], 1)
+        following = np.roll(corners, -1, 0)
+        side = following - corners
+        middle = (corners + following) / 2 + rng.normal(0, bow, (len(side), 1)) * side[:, ::-1] * [1, -1]
+        t = np.linspace(0, 1, 12, endpoint=False)[:, None, None]
+        path = (1 - t) ** 2 * corners + 2 * t * (1 - t) * middle + t**2 * following
+        path = path.transpose(1, 0, 2).reshape(-1, 2)
+        left, top = path.min(0).astype(int).clip(0, [w - 1, h - 1])
+        right, bottom = (path.max(0).astype(int) + 1).clip([left + 1, top + 1], [w, h])
+        mask = Image.new("L", (int(right - left), int(bottom - top)), 0)
+        outline = points(*(path - [left, top]).T)
+        ImageDraw.Draw(mask).polygon(outline, fill=255)
+        color = canvas[int(y), int(x)] if rng.random() < own else colors[rng.integers(len(colors))]
+        across, down = np.arange(left, right) - x, np.arange(top, bottom)[:, None] - y
+        light = rng.uniform(0, 2 * math.pi)
+        light = deep * (across * math.cos(light) + down * math.sin(light)) / r
+        facet = color * (1 + light[..., None]) + rng.normal(0, 6, 3)
+        box = result[top:bottom, left:right]
+        if outlined:
+            edge = Image.new("L", mask.size, 0)
+            ImageDraw.Draw(edge).line([*outline, outline[0]], fill=255, width=max(2, round(h * 0.004)))
+            facet = np.where(np.asarray(edge)[..., None] > 0, colors[0], facet)
+        box[:] = np.where(np.asarray(mask)[..., None] > 0, facet, box)
+    return result.astype(np.float32)
+
+
 Technique = Callable[[np.random.Generator, Colors, np.ndarray], Colors]
-TECHNIQUES: tuple[Technique, ...] = (strokes, dots, cells, contours, hatching, washes)
-SHARES = (0.34, 0.1, 0.12, 0.16, 0.14, 0.14)
+TECHNIQUES: tuple[Technique, ...] = (strokes, dots, cells, contours, hatching, washes, planes)
+SHARES = (0.28, 0.08, 0.1, 0.13, 0.12, 0.12, 0.17)
