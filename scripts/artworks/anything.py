@@ -233,8 +233,8 @@ def planes(rng: np.random.Generator, canvas: Colors, colors: np.ndarray) -> Colo
         ImageDraw.Draw(mask).polygon(outline, fill=255)
         color = canvas[int(y), int(x)] if rng.random() < own else colors[rng.integers(len(colors))]
         across, down = np.arange(left, right) - x, np.arange(top, bottom)[:, None] - y
-        light = rng.uniform(0, 2 * math.pi)
-        light = deep * (across * math.cos(light) + down * math.sin(light)) / r
+        toward = rng.uniform(0, 2 * math.pi)
+        light = deep * (across * math.cos(toward) + down * math.sin(toward)) / r
         facet = color * (1 + light[..., None]) + rng.normal(0, 6, 3)
         box = result[top:bottom, left:right]
         if outlined:
