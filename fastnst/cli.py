@@ -18,8 +18,9 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from fastnst.errors import UserError, is_number, is_whole
 
 PACKAGE = Path(__file__).resolve().parent
-# In a wheel the configs lie inside the package, in a clone beside it.
-CONFIGS = PACKAGE / "configs" if (PACKAGE / "configs").is_dir() else PACKAGE.parent / "configs"
+# In a wheel configs and checkpoints lie inside the package, in a clone beside it.
+HOME = PACKAGE if (PACKAGE / "configs").is_dir() else PACKAGE.parent
+CONFIGS = HOME / "configs"
 PATH_KEYS = (
     "ckpt",
     "img",
@@ -49,7 +50,7 @@ def run(task: Callable[[DictConfig], object], config_name: str) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, and leaves the telling to us
     resolvers = {
         "artwork": lambda name: str(PACKAGE / "assets" / "artworks" / name),
-        "shipped": lambda name: str(PACKAGE.parent / "checkpoints" / name),  # of a clone, wherever the user stands
+        "shipped": lambda name: str(HOME / "checkpoints" / name),  # wherever the user stands
         "styles": names_of,
         "title": lambda style: "+".join(names_of(style)),
     }

@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from fastnst.cli import check_whole, fail, path_of, run
-from fastnst.data import Photograph, find_photographs, is_readable
+from fastnst.data import Photograph, cores, find_photographs, is_readable
 from fastnst.errors import UserError
 from fastnst.images import UNREADABLE, check_writable, to_rgb, write_bytes
 from fastnst.shards import Loaded
@@ -51,7 +51,8 @@ def pack(cfg: DictConfig) -> dict[str, int]:
     count = 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with ProcessPoolExecutor(cfg.workers, initializer=_start_worker) as pool, tqdm(total=len(order), unit="file") as bar:
+        workers = cfg.workers or cores()
+        with ProcessPoolExecutor(workers, initializer=_start_worker) as pool, tqdm(total=len(order), unit="file") as bar:
             try:
                 work = {}
                 for i, part in enumerate(parts):

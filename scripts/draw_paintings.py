@@ -16,7 +16,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 from artworks.anything import draw  # noqa: E402
 from fastnst.cli import one_line_errors  # noqa: E402
-from fastnst.data import Photograph, find_photographs  # noqa: E402
+from fastnst.data import Photograph, cores, find_photographs  # noqa: E402
 from fastnst.errors import UserError  # noqa: E402
 from fastnst.images import check_writable, load_rgb, save  # noqa: E402
 
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> None:
     folder, count = Path(arguments[0]), int(arguments[1])
     photographs = find_photographs(arguments[2]) if len(arguments) == 3 else []
     check_writable(folder, "FOLDER")
-    with ProcessPoolExecutor() as pool:
+    with ProcessPoolExecutor(cores()) as pool:
         for _ in tqdm(
             pool.map(partial(paint, folder, photographs), range(count), chunksize=4), total=count, unit="painting"
         ):

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -111,7 +112,7 @@ def test_training_runs_where_processes_are_spawned(small_training, paintings, tm
     assert (tmp_path / "checkpoints/small.safetensors").is_file()
 
 
-def test_the_wheel_holds_configs_artworks_and_weights(tmp_path):
+def test_the_wheel_holds_configs_artworks_weights_and_what_experiments_begin_at(tmp_path):
     build = [
         sys.executable,
         "-m",
@@ -132,5 +133,8 @@ def test_the_wheel_holds_configs_artworks_and_weights(tmp_path):
     for path in (*ROOT.glob("configs/**/*.yaml"), *ROOT.glob("fastnst/assets/**/*.*")):
         name = path.relative_to(ROOT).as_posix()
         assert (name if name.startswith("fastnst/") else f"fastnst/{name}") in names
+    for experiment in ROOT.glob("configs/experiment/*.yaml"):
+        for checkpoint in re.findall(r"\$\{shipped:(.+)\}", experiment.read_text()):
+            assert f"fastnst/checkpoints/{checkpoint}" in names
     for command in ("train", "infer", "optimize", "evaluate", "export", "serve", "pack"):
         assert f"fastnst-{command} = fastnst.{command}:main" in entries
