@@ -107,6 +107,7 @@ def build_page(studio: Studio):
             raise gr.Error(str(error), print_exception=False) from None
 
     names = list(studio.styles)
+    ready = [name for name in names if name not in studio.any_painting]  # these need nothing but the photograph
     with gr.Blocks(title="fastnst", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         gr.Markdown("# fastnst\nDrop a photograph, choose a style, compare, download.")
         with gr.Row():
@@ -115,13 +116,13 @@ def build_page(studio: Studio):
                     label="Photograph", file_types=["image"], type="filepath", elem_id="photograph", height=120
                 )
                 gallery = gr.Gallery(
-                    studio.thumbnails(), label="Styles", columns=4, height=165, object_fit="cover",
-                    allow_preview=False, interactive=False, buttons=[],
+                    studio.thumbnails(), label="Styles", columns=4, height=300 if len(names) > 4 else 165,
+                    object_fit="cover", allow_preview=False, interactive=False, buttons=[], elem_id="styles",
                 )  # fmt: skip
-                style = gr.Radio(names, value=names[0], label="Style", elem_id="style")
+                style = gr.Dropdown(names, value=(ready or names)[0], label="Style", elem_id="style")
                 painting = gr.File(
-                    label="Your painting, for a style that takes any", file_types=["image"], type="filepath",
-                    elem_id="painting", height=120, visible=bool(studio.any_painting),
+                    label="Your painting", file_types=["image"], type="filepath", elem_id="painting", height=120,
+                    visible=not ready,
                 )  # fmt: skip
                 strength = gr.Slider(0, 1, 1.0, step=0.05, label="Strength")
                 style_scale = gr.Slider(0.5, 2, 1.0, step=0.1, label="Size of strokes")
@@ -134,7 +135,11 @@ def build_page(studio: Studio):
         def choose(event: gr.SelectData) -> str:
             return names[event.index]
 
+        def ask_for_painting(name: str) -> dict:
+            return gr.update(visible=name in studio.any_painting)
+
         gallery.select(choose, None, style)
+        style.change(ask_for_painting, style, painting)
         button.click(
             restyle,
             [photograph, style, strength, preserve_color, style_scale, painting],

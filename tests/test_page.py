@@ -25,6 +25,7 @@ from fastnst.errors import UserError
 from fastnst.export import main as export_main
 from fastnst.images import load_rgb
 from fastnst.serve import Studio, main
+from fastnst.styles import ArbitraryNet
 from fastnst.train import main as train
 from fastnst.transform_net import TransformNet
 
@@ -137,6 +138,8 @@ def upload(page, file: Path) -> None:
 
 
 def test_upload_restyle_compare_download(browser, checkpoints, tmp_path):
+    objective = {"loss_network": {"network": "vgg16", "weights": "oxford"}}
+    export(checkpoints / "any.safetensors", ArbitraryNet(width=4), {"style": {"size": 64}, "objective": objective})
     cfg = OmegaConf.load(ROOT / "configs" / "serve.yaml")
     cfg = OmegaConf.merge(cfg, {"checkpoints": str(checkpoints), "max_megapixels": 1})
     served, address = serve.launch(cfg, block=False)
@@ -146,7 +149,11 @@ def test_upload_restyle_compare_download(browser, checkpoints, tmp_path):
         page = browser.new_page()
         page.goto(address)
         upload(page, tmp_path / "photo.png")
-        page.get_by_label("sea", exact=True).check()
+        page.locator("#styles button", has_text="any").click()
+        page.wait_for_selector("#painting input[type=file]", state="attached")  # asked for where the style needs one
+        page.locator("#styles button", has_text="sea").click()
+        page.wait_for_selector("#painting", state="detached")
+        assert page.get_by_label("Style", exact=True).input_value() == "sea"
         page.click("#restyle")
         page.wait_for_selector("#result img", timeout=60_000)
         page.wait_for_function("[...document.querySelectorAll('#result img')].every(i => i.complete && i.naturalWidth > 0)")
