@@ -142,6 +142,10 @@ def draw(scale: tuple[float, float], seed: tuple[int, ...]) -> tuple[float, floa
     return low + (high - low) * random[0], random[1], random[2], random[3] < 0.5
 
 
+# Crops of paintings are larger than those of photographs: an enlarged painting teaches blurred strokes.
+PAINTING_SCALE = (0.7, 1.0)
+
+
 class Photographs(Dataset):
     """Square crops of photographs. Indexed by (position in the stream, index of the photograph).
 
@@ -281,7 +285,7 @@ class CropData(pl.LightningDataModule):
             self.painting_batches = iter(self.train_loader(crops, self.stream(len(crops), crops.seed)))
         return next(self.painting_batches)
 
-    def some_paintings(self, count: int = 512) -> DataLoader:
+    def some_paintings(self, count: int = 1024) -> DataLoader:
         """Batches of paintings as training sees them, the same ones in every process. Raises UserError if there are none."""
         crops = self._painting_crops()
         return self.train_loader(crops, Stream(len(crops), count, crops.seed + 1))
@@ -289,7 +293,8 @@ class CropData(pl.LightningDataModule):
     def _painting_crops(self) -> Paintings:
         if not self.paintings:
             raise UserError("a net of any painting learns from many: give data.styles=/folder/of/paintings")
-        return Paintings(self.paintings, self.size, self.scale, self.seed + 1)  # another order than that of the photographs
+        # Another seed, and so another order, than that of the photographs.
+        return Paintings(self.paintings, self.size, PAINTING_SCALE, self.seed + 1)
 
     def teardown(self, stage: str) -> None:
         # Python ends processes that are left over by SIGTERM, and these answer to no signal (fastnst.workers).

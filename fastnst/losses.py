@@ -3,13 +3,15 @@
 Pictures are RGB in 0-1. Each loss is a mean over the batch.
 """
 
+import math
 import sys
 from collections.abc import Collection, Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastnst.errors import UserError, is_number
+from fastnst.errors import UserError, is_number, is_whole
 from fastnst.loss_network import STYLE_LAYERS, LossNetwork, check_layers
 
 
@@ -81,6 +83,44 @@ def stability_loss(images: Tensor, others: Tensor) -> Tensor:
     return (images - others).square().mean() / 0.25**2
 
 
+def reduced(images: Tensor, scale: int) -> Tensor:
+    """Pictures, (N, 3, H, W), at 1 / scale of their size: means over scale x scale px."""
+    return images if scale == 1 else F.avg_pool2d(images, scale)
+
+
+def lab(images: Tensor) -> Tensor:
+    """CIELab of sRGB pictures (white D65): L in 0-100, a and b about -100 to 100.
+
+    images: (N, 3, H, W) in 0-1; values a little outside are continued, with a finite gradient. Returns float32 or wider.
+    """
+    images = _at_least_float32(images)
+    linear = torch.where(images > 0.04045, ((images.clamp_min(0.04045) + 0.055) / 1.055) ** 2.4, images / 12.92)
+    to_xyz = linear.new_tensor(
+        [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
+    )
+    xyz = torch.einsum("ij,njhw->nihw", to_xyz / to_xyz.sum(1, keepdim=True), linear)
+    cubic, edge = xyz.clamp_min(216 / 24389) ** (1 / 3), xyz * (24389 / 27 / 116) + 16 / 116
+    x, y, z = torch.where(xyz > 216 / 24389, cubic, edge).unbind(1)
+    return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=1)
+
+
+def color_quantiles(images: Tensor, directions: int = 32, quantiles: int = 128) -> Tensor:
+    """The distribution of a picture's colours, seen along `directions` in CIELab: its quantiles along each.
+
+    The mean squared difference of two pictures' quantiles is their squared sliced Wasserstein distance (Bonneel et al.
+    2015). images: (N, 3, H, W) in 0-1. They are reduced fourfold before, so that it is areas that count and no speckle.
+    Returns (N, directions, quantiles), in units of Lab.
+    """
+    scale = min(4, *images.shape[-2:])
+    colors = lab(F.avg_pool2d(_at_least_float32(images), scale)).flatten(2)
+    # Points of a Fibonacci spiral: evenly spread over half the sphere, the same in every run.
+    height = (torch.arange(directions, device=colors.device) + 0.5) / directions
+    angle = torch.arange(directions, device=colors.device) * (math.pi * (3 - 5**0.5))
+    radius = (1 - height.square()).sqrt()
+    unit = torch.stack([height, radius * angle.cos(), radius * angle.sin()], dim=1).to(colors.dtype)
+    return F.adaptive_avg_pool1d((unit @ colors).sort(dim=2).values, quantiles)
+
+
 def reference_picture(size: int = 256) -> Tensor:
     """A picture with the statistics that photographs share and nothing else: (1, 3, size, size) in 0-1.
 
@@ -96,7 +136,7 @@ def reference_picture(size: int = 256) -> Tensor:
 
 
 class Objective(nn.Module):
-    r"""content_weight * content + style_weight * style + tv_weight * tv, each term a pure number.
+    r"""content_weight * content + style_weight * style + palette_weight * palette + tv_weight * tv, each term a pure number.
 
     Raw losses depend on the painting (a Gram matrix's squared norm differs a hundredfold between paintings and between
     layers), on the loss network's weights and its range. So each is divided by its own natural unit:
@@ -106,16 +146,21 @@ class Objective(nn.Module):
       colour scores about 1 to 2 for a photograph of usual contrast, less for an empty sky, as in the paper.
     - style: sum over layers of w_l ||G_l(y) - G_l(s)||_F^2 / ||G_l(s)||_F^2, over sum w_l. A picture without features
       scores 1, one with the painting's statistics 0, whatever the painting and its contrast; each layer counts as its
-      weight says, and not by the size of its features.
+      weight says, and not by the size of its features. With several `scales` it is the mean over the picture and the
+      painting, both reduced by each of them: at one scale Gram matrices are met most cheaply by a small motif everywhere,
+      at several only by strokes and forms as large as the painting's.
+    - palette: the squared sliced Wasserstein distance of colours in CIELab (`color_quantiles`), over their variance in
+      `reference_picture`.
     - tv: the total variation over that of `reference_picture`.
 
     G is a mean over positions, phi's distance and tv are too: none depends on the picture's size. What follows is that
     one pair of weights trades a photograph's content for a painting's statistics at the same rate for any painting.
 
     loss_network: takes (images, layers), gives features by layer.
-    style_images: the paintings, each (1, 3, H, W), RGB in 0-1: one, or several for a net of several styles. Their Gram
-        matrices are computed here, once, and kept as buffers, (number of paintings, C, C).
-    content_layer: name. style_layers: {name: weight}. Raises UserError for a layer that is not there.
+    style_images: the paintings, each (1, 3, H, W), RGB in 0-1: one, or several for a net of several styles. Their statistics
+        are computed here, once, and kept as buffers.
+    content_layer: name. style_layers: {name: weight}. scales: whole numbers, each with its weight, or a list of them that
+        count alike; [1] is the paper's. Raises UserError for a layer that is not there, or weights that are none.
     """
 
     # What the slow method's optimizer moves a pixel's value in, as a part of the range 0-1 (fastnst/recipes.py has others).
@@ -127,26 +172,33 @@ class Objective(nn.Module):
         style_images: Sequence[Tensor],
         content_layer: str = "relu3_3",
         style_layers: Mapping[str, float] | None = None,
+        scales: Mapping[int, float] | Sequence[int] = (1,),
         content_weight: float = 1.0,
         style_weight: float = 5.0,
+        palette_weight: float = 0.0,
         tv_weight: float = 0.1,
     ):
         super().__init__()
         style_layers = style_layers or dict.fromkeys(STYLE_LAYERS, 1.0)
         check_layers([content_layer, *style_layers], loss_network.network)
-        if sum(style_layers.values()) <= 0 or min(style_layers.values()) < 0:
-            raise UserError(f"loss.style_layers={dict(style_layers)}: weights must not be negative, and one positive")
+        _check_shares(style_layers, "loss.style_layers")
         self.loss_network = loss_network
         self.content_layer = content_layer
         self.style_layers = self.layer_weights({k: v for k, v in style_layers.items() if v > 0})
-        for name, weight in (("content", content_weight), ("style", style_weight), ("tv", tv_weight)):
+        scales = dict(scales) if isinstance(scales, Mapping) else dict.fromkeys(scales, 1.0)
+        if not scales or not all(is_whole(scale, 1) for scale in scales):
+            raise UserError(f"loss.scales={[*scales]}: give whole numbers from 1, such as loss.scales=[1,2,4]")
+        _check_shares(scales, "loss.scales")
+        self.scales = {scale: weight / sum(scales.values()) for scale, weight in scales.items() if weight > 0}
+        self.weights = {"content": content_weight, "style": style_weight, "palette": palette_weight, "tv": tv_weight}
+        for name, weight in self.weights.items():
             if not is_number(weight, 0, sys.float_info.max):
                 raise UserError(f"loss.{name}_weight={weight}: give a number from 0")
-        self.weights = {"content": content_weight, "style": style_weight, "tv": tv_weight}
         with torch.no_grad():
-            paintings = [self.grams(self.features(image, self.style_layers)) for image in style_images]
-            for layer in self.style_layers:
-                self.register_buffer(f"gram_{layer}", torch.cat([grams[layer] for grams in paintings]), persistent=False)
+            paintings = [self.statistics(image, self.pyramid(image, self.style_layers)) for image in style_images]
+            self.names = list(paintings[0])
+            for name in self.names:
+                self.register_buffer(_buffer(name), torch.cat([p[name] for p in paintings]), persistent=False)
             self.measure_units(reference_picture().to(style_images[0]))
 
     @torch.no_grad()
@@ -155,28 +207,66 @@ class Objective(nn.Module):
         return self.features(photographs, [self.content_layer])[self.content_layer]
 
     def paintings(self, index: Tensor | slice = slice(None)) -> dict[str, Tensor]:
-        """The Gram matrices of the style images that `index` chooses, (N, C, C) by layer."""
-        return {layer: getattr(self, f"gram_{layer}")[index] for layer in self.style_layers}
+        """The `statistics` of the style images that `index` chooses."""
+        return {name: getattr(self, _buffer(name))[index] for name in self.names}
 
-    def grams(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The Gram matrices, (N, C, C) by layer, of features at the style layers."""
-        return {layer: self.gram(features[layer]) for layer in self.style_layers}
+    def pyramid(self, images: Tensor, layers: Collection[str]) -> dict[int, dict[str, Tensor]]:
+        """By scale, the features at `layers` of the pictures, (N, 3, H, W), reduced by it.
 
-    def forward(self, images: Tensor, target: Tensor, paintings: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """Terms by name: `total`, `content`, `style`, `tv`, and `style/<layer>` (each unweighted, a scalar).
+        Raises UserError if a picture is too small for that.
+        """
+        least = 16 * max(self.scales)
+        if min(images.shape[-2:]) < least:
+            size = f"{images.shape[-1]} x {images.shape[-2]} px"
+            raise UserError(f"{size} is too small for loss.scales={[*self.scales]}: {least} px is the least; or give [1]")
+        return {scale: self.features(reduced(images, scale), layers) for scale in self.scales}
+
+    def statistics(self, images: Tensor, pyramid: Mapping[int, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """What of a picture is its style: by `<layer>/<scale>` the Gram matrices, (N, C, C), and its `color_quantiles`.
+
+        images: (N, 3, H, W) in 0-1. pyramid: their features at the style layers.
+        """
+        found = {
+            f"{layer}/{scale}": self.gram(features[layer])
+            for scale, features in pyramid.items()
+            for layer in self.style_layers
+        }
+        return found | ({"palette": color_quantiles(images)} if self.weights["palette"] else {})
+
+    def forward(
+        self,
+        images: Tensor,
+        target: Tensor,
+        paintings: Mapping[str, Tensor] | None = None,
+        emphasis: float = 1.0,
+    ) -> dict[str, Tensor]:
+        """Terms by name, each unweighted, a scalar: `total`, `content`, `style`, `tv`, and `palette` if it has a weight;
+        `style/<layer>`, over the scales, and `style/<scale>`, over the layers.
 
         images: the restyled pictures, (N, 3, H, W) in 0-1. target: `target` of what they were made of.
-        paintings: Gram matrices by layer, one for each picture or one for all; those of the (one) style image if left out.
+        paintings: `statistics`, of one painting for each picture or of one for all; the (one) style image's if left out.
+        emphasis: what the weights of style and palette are multiplied by in `total`.
         """
         paintings = self.paintings() if paintings is None else paintings
-        features = self.features(images, {self.content_layer, *self.style_layers})
-        terms = {}
-        for layer, gram in self.grams(features).items():
-            terms[f"style/{layer}"] = self.style(gram, paintings[layer])
+        pyramid = self.pyramid(images, {self.content_layer, *self.style_layers})
+        terms = dict.fromkeys(
+            [*(f"style/{layer}" for layer in self.style_layers), *(f"style/{s}" for s in self.scales)], 0.0
+        )
+        statistics = self.statistics(images, pyramid)
+        for scale, share in self.scales.items():
+            for layer, weight in self.style_layers.items():
+                name = f"{layer}/{scale}"
+                distance = self.style(statistics[name], paintings[name])
+                terms[f"style/{layer}"] += share * distance
+                terms[f"style/{scale}"] += weight * distance
+        features = pyramid[1] if 1 in pyramid else self.features(images, [self.content_layer])
         terms["content"] = self.content(features[self.content_layer], target)
-        terms["style"] = sum(weight * terms[f"style/{layer}"] for layer, weight in self.style_layers.items())
+        terms["style"] = sum(share * terms[f"style/{scale}"] for scale, share in self.scales.items())
         terms["tv"] = self.variation(images)
-        terms["total"] = sum(weight * terms[name] for name, weight in self.weights.items())
+        if "palette" in statistics:
+            terms["palette"] = (statistics["palette"] - paintings["palette"]).square().mean() / self.palette_unit
+        weights = self.weights | {name: emphasis * self.weights[name] for name in ("style", "palette")}
+        terms["total"] = sum(weight * terms[name] for name, weight in weights.items() if name in terms)
         return terms
 
     # What the terms are made of. The recipes of the slow method put other formulas in the place of these.
@@ -188,6 +278,7 @@ class Objective(nn.Module):
         spread = self.target(reference).var(dim=(2, 3), correction=0).mean()
         self.register_buffer("content_unit", spread, persistent=False)
         self.register_buffer("tv_unit", self.total_variation(reference), persistent=False)
+        self.register_buffer("palette_unit", color_quantiles(reference).var(dim=2).mean(), persistent=False)
 
     def features(self, images: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
         return self.loss_network(images, layers)
@@ -207,3 +298,13 @@ class Objective(nn.Module):
 
     def variation(self, images: Tensor) -> Tensor:
         return self.total_variation(images) / self.tv_unit
+
+
+def _buffer(name: str) -> str:
+    return f"painting_{name.replace('/', '_')}"
+
+
+def _check_shares(shares: Mapping, option: str) -> None:
+    values = shares.values()
+    if not all(is_number(value, 0, sys.float_info.max) for value in values) or sum(values) <= 0:
+        raise UserError(f"{option}={dict(shares)}: weights must not be negative, and one positive")

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastnst.transform_net import Residual, TransformNet
+from fastnst.transform_net import HalvingConv2d, Residual, TransformNet
 
 Rows = Callable[[int, int], Tensor]  # rows first to last (exclusive) of a feature map, (1, C, last - first, W)
 
@@ -79,12 +79,15 @@ class _Work:
         self.passes += 1
 
     def apply(self, module: nn.Module, below: Layer) -> Layer:
+        if isinstance(module, HalvingConv2d):
+            means = Layer(lambda a, b: F.avg_pool2d(below(2 * a, 2 * b), 2), below.height // 2)
+            return _convolution(module, means)
         if isinstance(module, nn.Conv2d):
             return _convolution(module, below)
         if isinstance(module, nn.ConvTranspose2d):
             return _transposed(module, below)
         if isinstance(module, nn.Upsample):
-            return Layer(lambda a, b: module(below(a // 2, (b + 1) // 2))[..., a % 2 : a % 2 + b - a, :], 2 * below.height)
+            return _enlarged(module, below)
         if isinstance(module, nn.ReLU):
             return Layer(lambda a, b: below(a, b).relu_(), below.height)
         if isinstance(module, nn.BatchNorm2d):  # running statistics: no pass over the picture
@@ -145,6 +148,16 @@ def _convolution(module: nn.Conv2d, below: Layer) -> Layer:
         return F.conv2d(x, module.weight, module.bias, stride)
 
     return Layer(rows, (below.height + stride - 1) // stride)
+
+
+def _enlarged(module: nn.Upsample, below: Layer) -> Layer:
+    def rows(a: int, b: int) -> Tensor:
+        # One row more on each side: bilinear interpolation looks at the neighbours.
+        first, last = max(0, a // 2 - 1), min(below.height, (b + 1) // 2 + 1)
+        start = a - 2 * first
+        return module(below(first, last))[..., start : start + b - a, :]
+
+    return Layer(rows, 2 * below.height)
 
 
 def _transposed(module: nn.ConvTranspose2d, below: Layer) -> Layer:

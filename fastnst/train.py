@@ -21,7 +21,7 @@ from fastnst.loss_network import STYLE_LAYERS
 from fastnst.memory import keep_freed_memory
 from fastnst.styles import ArbitraryNet, MultiStyleNet, StyledNet, first_row
 from fastnst.training import MODULES, Panels, Progress, Throughput
-from fastnst.transform_net import TransformNet
+from fastnst.transform_net import TransformNet, check_alike
 
 LEAST = {
     "trainer.max_steps": 1,
@@ -124,10 +124,7 @@ def start_from(net: TransformNet | StyledNet, cfg: DictConfig, paintings: Mappin
             if isinstance(start, StyledNet):
                 (row,) = first_rows(start, init, paintings).values()
                 start = start.fold(row)
-            if start.architecture != net.architecture:
-                raise UserError(
-                    f"init={cfg.init}: its net is {start.architecture}, not {net.architecture}; give the same model"
-                )
+            check_alike(start, net)
             net.load_state_dict(start.state_dict())
     if cfg.train not in ("all", "norms"):
         raise UserError(f"train={cfg.train}: give all or norms")

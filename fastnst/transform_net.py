@@ -25,6 +25,7 @@ class InstanceNorm(nn.InstanceNorm2d):
         return torch.cat([F.batch_norm(p, None, None, self.weight, self.bias, True, eps=self.eps) for p in x.split(1)])
 
 
+UPSAMPLES = ("antialiased", "nearest", "transposed")
 NORMS = {"instance": lambda c: InstanceNorm(c, affine=True), "batch": nn.BatchNorm2d}
 
 
@@ -34,23 +35,25 @@ class TransformNet(nn.Module):
     norm: `instance` (Ulyanov et al. 2017: each picture's own statistics, so one picture's contrast does not matter) or
         `batch` (as the paper).
     width: channels of the first convolution, 32 in the paper; the authors' later instance-norm models have 16.
-    upsample: `nearest` (enlarge, then convolve: Odena et al. 2016; no checkerboard) or `transposed` (as the paper).
+    upsample: how the net changes size. `antialiased` averages before it reduces and interpolates where it enlarges (Zhang
+        2019): flat areas show no pattern of the 4 px grid. `nearest` (enlarge, then convolve: Odena et al. 2016) and
+        `transposed` (as the paper) reduce by strided convolutions.
     """
 
     def __init__(self, norm: str = "instance", width: int = 32, upsample: str = "nearest"):
         super().__init__()
         if norm not in NORMS:
             raise UserError(f"model.norm={norm}: give instance or batch")
-        if upsample not in ("nearest", "transposed"):
-            raise UserError(f"model.upsample={upsample}: give nearest or transposed")
+        if upsample not in UPSAMPLES:
+            raise UserError(f"model.upsample={upsample}: give {', '.join(UPSAMPLES[:-1])} or {UPSAMPLES[-1]}")
         if not isinstance(width, int) or not 1 <= width <= 512:
             raise UserError(f"model.width={width}: give a number of channels from 1 to 512")
         self.architecture = {"norm": norm, "width": width, "upsample": upsample}
         w = width
         self.layers = nn.Sequential(
             _conv(3, w, 9), NORMS[norm](w), nn.ReLU(inplace=True),
-            _conv(w, 2 * w, 3, stride=2), NORMS[norm](2 * w), nn.ReLU(inplace=True),
-            _conv(2 * w, 4 * w, 3, stride=2), NORMS[norm](4 * w), nn.ReLU(inplace=True),
+            _down(w, 2 * w, upsample), NORMS[norm](2 * w), nn.ReLU(inplace=True),
+            _down(2 * w, 4 * w, upsample), NORMS[norm](4 * w), nn.ReLU(inplace=True),
             *(Residual(4 * w, norm) for _ in range(5)),
             _up(4 * w, 2 * w, upsample), NORMS[norm](2 * w), nn.ReLU(inplace=True),
             _up(2 * w, w, upsample), NORMS[norm](w), nn.ReLU(inplace=True),
@@ -77,6 +80,13 @@ class TransformNet(nn.Module):
         gradients vanish.
         """
         return 0.5 + 150 / 255 * torch.tanh(x.to(torch.promote_types(x.dtype, torch.float32)))
+
+
+def check_alike(start: TransformNet, net: TransformNet) -> None:
+    """Raises UserError unless `net` can begin at the weights of `start`, all of which must have the same shapes."""
+    shapes = [{name: weight.shape for name, weight in n.state_dict().items()} for n in (start, net)]
+    if shapes[0] != shapes[1]:
+        raise UserError(f"init: its net is {start.architecture}, not {net.architecture}; give the same model")
 
 
 class Residual(nn.Module):
@@ -110,12 +120,26 @@ class ReflectedConv2d(nn.Conv2d):
         return F.conv2d(x, self.weight, self.bias, self.stride)
 
 
+class HalvingConv2d(ReflectedConv2d):
+    """A convolution of the means over 2 x 2 px: half the height and width, without a stride's aliasing (Zhang 2019)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.avg_pool2d(x, 2))
+
+
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, bias: bool = False) -> nn.Conv2d:
     # No bias before a normalization, which would subtract it again.
     return ReflectedConv2d(inputs, outputs, kernel, stride, kernel // 2, bias=bias, padding_mode="reflect")
 
 
+def _down(inputs: int, outputs: int, upsample: str) -> nn.Conv2d:
+    if upsample == "antialiased":
+        return HalvingConv2d(inputs, outputs, 3, padding=1, bias=False, padding_mode="reflect")
+    return _conv(inputs, outputs, 3, stride=2)
+
+
 def _up(inputs: int, outputs: int, upsample: str) -> nn.Module:
     if upsample == "transposed":
         return nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1, bias=False)
-    return nn.Sequential(nn.Upsample(scale_factor=2), _conv(inputs, outputs, 3))
+    mode = "bilinear" if upsample == "antialiased" else "nearest"
+    return nn.Sequential(nn.Upsample(scale_factor=2, mode=mode), _conv(inputs, outputs, 3))

@@ -25,7 +25,7 @@ def net(norm: str, upsample: str) -> TransformNet:
     return made.eval()
 
 
-@pytest.mark.parametrize("upsample", ["nearest", "transposed"])
+@pytest.mark.parametrize("upsample", ["antialiased", "nearest", "transposed"])
 @pytest.mark.parametrize("norm", ["instance", "batch"])
 @pytest.mark.parametrize("size", [(16, 16), (17, 18), (51, 34), (97, 130), (203, 66)])
 @torch.inference_mode()

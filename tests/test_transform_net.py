@@ -10,7 +10,7 @@ SIZES = [(16, 16), (16, 17), (17, 16), (19, 23), (31, 64), (65, 18), (100, 101),
 
 
 @pytest.mark.parametrize("norm", ["instance", "batch"])
-@pytest.mark.parametrize("upsample", ["nearest", "transposed"])
+@pytest.mark.parametrize("upsample", ["antialiased", "nearest", "transposed"])
 def test_output_has_the_inputs_size(norm, upsample):
     net = TransformNet(norm, 4, upsample).eval()
     with torch.no_grad():

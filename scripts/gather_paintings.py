@@ -1,0 +1,57 @@
+"""Gathers paintings into one zip for data.styles, some sources more often than others:
+
+python scripts/gather_paintings.py paintings.zip painters/PeopleArt=2 painters/wikiart-224=1 artworks=20 except=held_out.txt
+
+Each argument is a folder or a picture, and how often its pictures are to be there: a source of better scans, or one with few
+paintings, should be met more often. `except` is a text file of paths, one a line, that are left out: paintings to judge the
+net by. Larger pictures are reduced to a short side of SIZE px, more than training looks at.
+"""
+
+import io
+import sys
+import zipfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from fastnst.data import find_photographs
+from fastnst.errors import UserError
+from fastnst.images import load_rgb
+
+SIZE = 400
+
+
+def gather(out: Path, sources: dict[Path, int], held_out: set[str]) -> int:
+    """Writes the zip. Returns the number of paintings in it. Raises UserError for what cannot be read."""
+    count = 0
+    temporary = out.with_name(f".{out.name}")
+    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        for source, times in sources.items():
+            for path in [source] if source.is_file() else find_photographs(source):
+                if any(str(path).endswith(name) for name in held_out):
+                    continue
+                image = load_rgb(path)
+                image = load_rgb(path, SIZE) if min(image.size) > SIZE else image
+                data = io.BytesIO()
+                image.save(data, "JPEG", quality=92, subsampling=0)
+                for number in range(times):
+                    archive.writestr(f"{source.name}/{path.stem}_{number}.jpg", data.getvalue())
+                count += times
+    temporary.replace(out)
+    return count
+
+
+def main() -> None:
+    try:
+        out, *arguments = sys.argv[1:]
+        pairs = dict(argument.rsplit("=", 1) for argument in arguments)
+        held_out = set(Path(pairs.pop("except")).read_text().split()) if "except" in pairs else set()
+        sources = {Path(source): int(times) for source, times in pairs.items()}
+        print(f"{out}: {gather(Path(out), sources, held_out)} paintings")
+    except (UserError, OSError, ValueError) as error:
+        print(f"gather_paintings: {error}; see the top of {__file__}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
