@@ -233,19 +233,12 @@ class Objective(nn.Module):
         }
         return found | ({"palette": color_quantiles(images)} if self.weights["palette"] else {})
 
-    def forward(
-        self,
-        images: Tensor,
-        target: Tensor,
-        paintings: Mapping[str, Tensor] | None = None,
-        emphasis: float = 1.0,
-    ) -> dict[str, Tensor]:
+    def forward(self, images: Tensor, target: Tensor, paintings: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Terms by name, each unweighted, a scalar: `total`, `content`, `style`, `tv`, and `palette` if it has a weight;
         `style/<layer>`, over the scales, and `style/<scale>`, over the layers.
 
         images: the restyled pictures, (N, 3, H, W) in 0-1. target: `target` of what they were made of.
         paintings: `statistics`, of one painting for each picture or of one for all; the (one) style image's if left out.
-        emphasis: what the weights of style and palette are multiplied by in `total`.
         """
         paintings = self.paintings() if paintings is None else paintings
         pyramid = self.pyramid(images, {self.content_layer, *self.style_layers})
@@ -265,8 +258,7 @@ class Objective(nn.Module):
         terms["tv"] = self.variation(images)
         if "palette" in statistics:
             terms["palette"] = (statistics["palette"] - paintings["palette"]).square().mean() / self.palette_unit
-        weights = self.weights | {name: emphasis * self.weights[name] for name in ("style", "palette")}
-        terms["total"] = sum(weight * terms[name] for name, weight in weights.items() if name in terms)
+        terms["total"] = sum(weight * terms[name] for name, weight in self.weights.items() if name in terms)
         return terms
 
     # What the terms are made of. The recipes of the slow method put other formulas in the place of these.

@@ -6,7 +6,6 @@ normalization): `MultiStyleNet` keeps a row of them for each style. Ghiasi et al
 and all that comes after training know nothing of this file.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
@@ -17,16 +16,12 @@ from torch import Tensor, nn
 from fastnst.errors import UserError, is_number
 from fastnst.images import load_rgb, short_side, to_tensor
 from fastnst.loss_network import STYLE_LAYERS, WIDTHS, LossNetwork
-from fastnst.losses import reduced, reference_picture
+from fastnst.losses import reference_picture
 from fastnst.transform_net import ReflectedConv2d, TransformNet, check_alike
 
-# The layers whose moments tell a painting, by the scale it is reduced by: strokes at full size, forms at a half and a
-# quarter. Full size is the dearest, and its deeper layers see little that the half's do not.
-LOOKED_AT = {1: STYLE_LAYERS[:2], 2: STYLE_LAYERS, 4: STYLE_LAYERS}
-POOLED = 2 * sum(WIDTHS[int(layer[4]) - 1] for layers in LOOKED_AT.values() for layer in layers)
-AXES = 200  # numbers that a painting is reduced to (100 in Ghiasi et al. 2017), from which its row is predicted
-HIDDEN = 512  # units between those and the row
-EMPHASIS = 3.0  # the style weight may be so many times as large or as small as the one trained with
+AXES = 100  # numbers that a painting is reduced to (as in Ghiasi et al. 2017), from which its row is predicted
+HIDDEN = 128  # units between those and the row
+POOLED = 2 * sum(WIDTHS[int(layer[4]) - 1] for layer in STYLE_LAYERS)
 
 
 class ConditionalNorm(nn.Module):
@@ -192,31 +187,22 @@ class ArbitraryNet(StyledNet):
         super().__init__(width, upsample)
         self.register_buffer("mean", torch.zeros(POOLED))
         self.register_buffer("axes", torch.zeros(POOLED, AXES))
-        self.head = nn.Sequential(nn.Linear(AXES + 1, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, self.numbers))
+        self.head = nn.Sequential(nn.Linear(AXES, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, self.numbers))
         with torch.no_grad():  # to begin with, every painting has nearly the same row
             self.head[2].weight.mul_(0.1)
             self.head[2].bias.copy_(self.neutral)
         self.architecture = {"kind": self.kind, "width": width, "upsample": upsample}
 
-    def forward(self, photographs: Tensor, pooled: Tensor, emphasis: float = 1.0) -> Tensor:
-        """photographs: (N, 3, H, W) in 0-1. pooled: (N, POOLED), `Pooling` of each one's painting. emphasis: see `predict`.
+    def forward(self, photographs: Tensor, pooled: Tensor) -> Tensor:
+        """photographs: (N, 3, H, W) in 0-1. pooled: (N, 1920), `Pooling` of each one's painting. Returns the same shape."""
+        return self.restyle(photographs, self.predict(pooled))
 
-        Returns pictures of the same shape.
-        """
-        return self.restyle(photographs, self.predict(pooled, emphasis))
-
-    def predict(self, pooled: Tensor, emphasis: float = 1.0) -> Tensor:
-        """Rows, (N, numbers), of paintings given by `Pooling`, (N, POOLED).
-
-        emphasis: what the style weight is multiplied by, from 1 / EMPHASIS to EMPHASIS: an input of the head, drawn at
-        random in training (Babaeizadeh and Ghiasi 2020).
-        """
-        seen = self.seen(pooled)
-        dial = seen.new_full((len(seen), 1), math.log(emphasis) / math.log(EMPHASIS))
-        return self.head(torch.cat([seen, dial], dim=1))
+    def predict(self, pooled: Tensor) -> Tensor:
+        """Rows, (N, numbers), of paintings given by `Pooling`, (N, 1920)."""
+        return self.head(self.seen(pooled))
 
     def seen(self, pooled: Tensor) -> Tensor:
-        """What the head sees of such paintings, (N, AXES) from -3 to 3, in standard deviations of those learnt from."""
+        """What the head sees of such paintings, (N, AXES) in -3 to 3: standard deviations of those that were learnt from."""
         # A painting unlike all of them is taken for one at their rim: a row from farther out is of no use.
         return ((pooled - self.mean) @ self.axes).clamp(-3, 3)
 
@@ -226,7 +212,7 @@ class ArbitraryNet(StyledNet):
 
     @torch.no_grad()
     def survey(self, pooled: Tensor) -> None:
-        """Finds the mean and the principal axes of paintings, (P, POOLED) with P from AXES on.
+        """Finds the mean and the principal axes of paintings, (P, 1920) with P from AXES on.
 
         Raises UserError if they are all the same.
         """
@@ -252,7 +238,7 @@ KINDS = {net.kind: net for net in (MultiStyleNet, ArbitraryNet)}
 
 
 class Pooling(nn.Module):
-    """A painting in the eyes of the loss network: each channel's mean and root mean square at the layers of LOOKED_AT.
+    """A painting in the eyes of the loss network: each channel's mean and root mean square at the style layers.
 
     Both are in units of the layer's root mean square on `reference_picture`, compressed by log(1 + x), and divided by the
     root of the layer's width, so that layers, whose features differ a thousandfold, count alike: colours as much as forms.
@@ -266,19 +252,12 @@ class Pooling(nn.Module):
             self.register_buffer(layer, features[layer].square().mean().sqrt(), persistent=False)
 
     @torch.no_grad()
-    def forward(
-        self, paintings: Tensor, loss_network: LossNetwork, known: Mapping[int, Mapping[str, Tensor]] = {}
-    ) -> Tensor:
-        """paintings: (N, 3, H, W) in 0-1, H and W from 64. Returns (N, POOLED).
-
-        known: features that are there already, (N, C, H, W) by scale and layer; the loss network gives the others.
-        """
+    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
+        """features: (N, C, H, W) by layer. Returns (N, 1920)."""
         pooled = []
-        for scale, layers in LOOKED_AT.items():
-            features = known[scale] if scale in known else loss_network(reduced(paintings, scale), layers)
-            for layer in layers:
-                x = features[layer].float() / getattr(self, layer)
-                pooled += [y.log1p() / x.shape[1] ** 0.5 for y in (x.mean((2, 3)), x.square().mean((2, 3)).sqrt())]
+        for layer in STYLE_LAYERS:
+            x = features[layer].float() / getattr(self, layer)
+            pooled += [y.log1p() / x.shape[1] ** 0.5 for y in (x.mean((2, 3)), x.square().mean((2, 3)).sqrt())]
         return torch.cat(pooled, dim=1)
 
 
@@ -299,7 +278,7 @@ class Painted:
     @torch.no_grad()
     def row_of(self, picture: Image.Image) -> Tensor:
         """The row, (numbers,), that would restyle photographs as this picture."""
-        return self.net.predict(self.pool(to_tensor(picture).unsqueeze(0), self.loss_network))[0]
+        return self.net.predict(self.pool(self.loss_network(to_tensor(picture).unsqueeze(0), STYLE_LAYERS)))[0]
 
     def at(self, strength: float, photograph: Image.Image | None = None) -> TransformNet:
         """The ordinary net between the photograph's own style, at 0, and the paintings', at 1 (Ghiasi et al. 2017, 4.3)."""

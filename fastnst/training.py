@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -15,23 +14,16 @@ from fastnst.errors import SharedError
 from fastnst.faults import due
 from fastnst.loss_network import STYLE_LAYERS
 from fastnst.losses import Objective, stability_loss
-from fastnst.styles import EMPHASIS, ArbitraryNet, MultiStyleNet, Pooling
+from fastnst.styles import ArbitraryNet, MultiStyleNet, Pooling
 from fastnst.transform_net import TransformNet
 
 RIM = 8  # px
 # A row's numbers are near 1 where weights are near 0.05, and only the pictures of its style move them: they learn so many
 # times as fast. docs/measurements.md has what that gains.
 ROW_RATE = 20
-REDUCED = 0.6  # the smallest part of their size at which paintings teach a net of any painting
+Condition = tuple[Tensor, ...]  # what a net is given beside the photographs
 Paintings = Mapping[str, Tensor] | None  # `Objective.statistics`; None: the objective's own
-
-
-class Condition(NamedTuple):
-    """What a net is given beside the photographs, and what its results are compared with."""
-
-    given: tuple = ()
-    paintings: Paintings = None
-    emphasis: float = 1.0  # of the style, over the content
+REDUCED = 0.6  # the smallest part of their size at which paintings teach a net of any painting
 
 
 class StyleTransfer(pl.LightningModule):
@@ -63,13 +55,13 @@ class StyleTransfer(pl.LightningModule):
         self.make_optimizer, self.make_schedule, self.info = optimizer, schedule, info
         self.stability, self.style_images = stability, style_images
 
-    def condition(self, batch: dict) -> Condition:
-        """That of a training batch."""
-        return Condition()
+    def condition(self, batch: dict) -> tuple[Condition, Paintings]:
+        """What the net is given beside a batch's photographs, and the statistics that their results are compared with."""
+        return (), None
 
-    def validated(self, count: int) -> Iterator[tuple[str, Condition]]:
-        """That of `count` photographs in each style that is validated, with its name."""
-        yield self.info["style"]["name"], Condition()
+    def validated(self, count: int) -> Iterator[tuple[str, Condition, Paintings]]:
+        """The same for `count` photographs in each style that is validated, with its name."""
+        yield self.info["style"]["name"], (), None
 
     def parameter_groups(self) -> list[dict]:
         """What the optimizer is to change; a group's `rate`, if it has one, is in units of the learning rate."""
@@ -77,14 +69,14 @@ class StyleTransfer(pl.LightningModule):
 
     def training_step(self, batch: dict, batch_index: int) -> Tensor:
         photographs = batch["image"].contiguous(memory_format=torch.channels_last)
-        given, paintings, emphasis = self.condition(batch)
-        restyled = self.net(photographs, *given)
-        terms = self.objective(restyled, self.objective.target(photographs), paintings, emphasis)
+        condition, paintings = self.condition(batch)
+        restyled = self.net(photographs, *condition)
+        terms = self.objective(restyled, self.objective.target(photographs), paintings)
         if self.stability["weight"] > 0:
-            terms["stability"] = self._stability(photographs, given, restyled)
+            terms["stability"] = self._stability(photographs, condition, restyled)
             terms["total"] = terms["total"] + self.stability["weight"] * terms["stability"]
         self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()})
-        return terms["total"] / emphasis**0.5  # so that steps of every emphasis move the weights about as far
+        return terms["total"]
 
     def validation_step(self, batch: dict, batch_index: int) -> Tensor:
         """Logs every term's mean over the held-out photographs, and over the styles where there are several.
@@ -93,16 +85,16 @@ class StyleTransfer(pl.LightningModule):
         """
         photographs = batch["image"]
         target, results, terms = self.objective.target(photographs), [], {}
-        for name, condition in self.validated(len(photographs)):
-            results.append(self.net(photographs, *condition.given))
-            terms[name] = self.objective(results[-1], target, condition.paintings)
+        for name, condition, paintings in self.validated(len(photographs)):
+            results.append(self.net(photographs, *condition))
+            terms[name] = self.objective(results[-1], target, paintings)
         logged = {f"val/{term}": sum(t[term] for t in terms.values()) / len(terms) for term in terms[name]}
         if len(terms) > 1:
             logged |= {f"val/total/{name}": values["total"] for name, values in terms.items()}
         self.log_dict(logged, batch_size=1, sync_dist=True)
         return torch.cat(results, dim=3).float().clamp(0, 1)
 
-    def _stability(self, photographs: Tensor, given: tuple, restyled: Tensor) -> Tensor:
+    def _stability(self, photographs: Tensor, condition: Condition, restyled: Tensor) -> Tensor:
         """Compares the results with those of the photographs as a moving, noisy camera would have taken them."""
         reach = int(self.stability["shift"])
         random = torch.Generator().manual_seed(self.global_step)  # so that a resumed run draws the same
@@ -111,7 +103,7 @@ class StyleTransfer(pl.LightningModule):
         window = (..., slice(down, down + height), slice(across, across + width))
         random = torch.Generator(self.device).manual_seed(self.global_step)
         noise = torch.randn(photographs[window].shape, generator=random, device=self.device)
-        again = self.net(photographs[window] + self.stability["noise"] * noise, *given)
+        again = self.net(photographs[window] + self.stability["noise"] * noise, *condition)
         inside = (..., slice(RIM, height - RIM), slice(RIM, width - RIM))  # at the rims what is reflected differs
         return stability_loss(again[inside], restyled[window][inside])
 
@@ -137,28 +129,27 @@ class ManyStyles(StyleTransfer):
 
     net: MultiStyleNet
 
-    def condition(self, batch: dict) -> Condition:
+    def condition(self, batch: dict) -> tuple[Condition, Paintings]:
         count = len(batch["image"])
         first = (self.global_step * self.trainer.world_size + self.global_rank) * count
         styles = torch.arange(first, first + count, device=self.device) % len(self.net.styles)
-        return Condition((styles,), self.objective.paintings(styles))
+        return (styles,), self.objective.paintings(styles)
 
     def parameter_groups(self) -> list[dict]:
         rows = {"params": [self.net.rows], "rate": ROW_RATE}
         weights = [weight for weight in self.net.body.parameters() if weight.requires_grad]
         return [{"params": weights}, rows] if weights else [rows]
 
-    def validated(self, count: int) -> Iterator[tuple[str, Condition]]:
+    def validated(self, count: int) -> Iterator[tuple[str, Condition, Paintings]]:
         for number, name in enumerate(self.net.styles):
             styles = torch.full((count,), number, device=self.device)
-            yield name, Condition((styles,), self.objective.paintings(styles))
+            yield name, (styles,), self.objective.paintings(styles)
 
 
 class AnyPainting(StyleTransfer):
     """Trains an `ArbitraryNet`, on the data's paintings; the style images are held out, and validated on.
 
-    The paintings come at sizes from REDUCED on, and with style weights within EMPHASIS of the objective's, so that both are
-    dials of the trained net.
+    Paintings come at sizes from REDUCED on, so that their size is a dial of the trained net: how large strokes are.
     """
 
     net: ArbitraryNet
@@ -166,43 +157,42 @@ class AnyPainting(StyleTransfer):
     def __init__(self, net: ArbitraryNet, objective: Objective, *arguments, **named):
         super().__init__(net, objective, *arguments, **named)
         self.pool = Pooling(objective.loss_network)
-        pooled = [self.pool(image, objective.loss_network) for image in self.style_images.values()]
+        pooled = [self.pool(self._features(image)) for image in self.style_images.values()]
         self.register_buffer("held_out", torch.cat(pooled), persistent=False)
 
     def on_fit_start(self) -> None:
         if self.net.surveyed:  # in a run that is resumed, or that began from such a net
             return
         batches = (batch["image"].to(self.device) for batch in self.trainer.datamodule.some_paintings())
-        looked_at = [
-            self.pool(self._resized(image, number), self.objective.loss_network) for number, image in enumerate(batches)
-        ]
-        self.net.survey(torch.cat(looked_at))
+        self.net.survey(torch.cat([self.pool(self._features(self._resized(x, number))) for number, x in enumerate(batches)]))
         # Machines may round differently: all see paintings as the first does.
         mean, axes = self.trainer.strategy.broadcast((self.net.mean.cpu(), self.net.axes.cpu()))
         self.net.mean.copy_(mean)
         self.net.axes.copy_(axes)
 
-    @torch.no_grad()
-    def condition(self, batch: dict) -> Condition:
-        drawn = self.trainer.strategy.batch_to_device(self.trainer.datamodule.next_paintings())
-        batch["bad"] += drawn["bad"]
-        paintings = self._resized(drawn["image"], self.global_step).contiguous(memory_format=torch.channels_last)
-        pyramid = self.objective.pyramid(paintings, {*STYLE_LAYERS, *self.objective.style_layers})
-        random = torch.Generator().manual_seed(self.global_step)
-        emphasis = EMPHASIS ** (2 * torch.rand((), generator=random).item() - 1)
-        pooled = self.pool(paintings, self.objective.loss_network, pyramid)
-        return Condition((pooled, emphasis), self.objective.statistics(paintings, pyramid), emphasis)
+    def condition(self, batch: dict) -> tuple[Condition, Paintings]:
+        paintings = self.trainer.strategy.batch_to_device(self.trainer.datamodule.next_paintings())
+        batch["bad"] += paintings["bad"]
+        images = self._resized(paintings["image"], self.global_step).contiguous(memory_format=torch.channels_last)
+        with torch.no_grad():
+            pyramid = self.objective.pyramid(images, {*STYLE_LAYERS, *self.objective.style_layers})
+            pooled = self.pool(pyramid[1] if 1 in pyramid else self._features(images))
+            return (pooled,), self.objective.statistics(images, pyramid)
 
-    def validated(self, count: int) -> Iterator[tuple[str, Condition]]:
+    def validated(self, count: int) -> Iterator[tuple[str, Condition, Paintings]]:
         for number, name in enumerate(self.style_images):
             one = slice(number, number + 1)
-            yield name, Condition((self.held_out[one].expand(count, -1),), self.objective.paintings(one))
+            yield name, (self.held_out[one].expand(count, -1),), self.objective.paintings(one)
+
+    @torch.no_grad()
+    def _features(self, paintings: Tensor) -> dict[str, Tensor]:
+        return self.objective.features(paintings, STYLE_LAYERS)
 
     def _resized(self, paintings: Tensor, seed: int) -> Tensor:
         """Paintings, (N, 3, S, S), reduced to a size by chance: at least REDUCED of S, a multiple of 16 px and 64 px."""
         size = paintings.shape[-1]
-        sizes = range(max(64, 16 * math.ceil(REDUCED * size / 16)), size + 1, 16)
-        chosen = sizes[int(torch.randint(len(sizes), (), generator=torch.Generator().manual_seed(seed)))] if sizes else size
+        sizes = range(max(64, 16 * math.ceil(REDUCED * size / 16)), size + 1, 16) or [size]
+        chosen = sizes[int(torch.randint(len(sizes), (), generator=torch.Generator().manual_seed(seed)))]
         return F.interpolate(paintings, (chosen, chosen), mode="bicubic", antialias=True).clamp(0, 1)
 
 
