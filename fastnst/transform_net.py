@@ -83,9 +83,9 @@ class TransformNet(nn.Module):
 
 
 def check_alike(start: TransformNet, net: TransformNet) -> None:
-    """Raises UserError unless `net` can begin at the weights of `start`, all of which must have the same shapes."""
-    shapes = [{name: weight.shape for name, weight in n.state_dict().items()} for n in (start, net)]
-    if shapes[0] != shapes[1]:
+    """Raises UserError unless `start` has all weights of `net`: nets of one norm and width, antialiased or not."""
+    shapes, wanted = ({name: weight.shape for name, weight in n.state_dict().items()} for n in (start, net))
+    if start.architecture["norm"] != net.architecture["norm"] or not wanted.items() <= shapes.items():
         raise UserError(f"init: its net is {start.architecture}, not {net.architecture}; give the same model")
 
 

@@ -78,5 +78,6 @@ def small_training(photographs, tmp_path):
     return (
         "style=custom", "style.name=small", f"style.image={painting}", "style.size=48",
         "data=folder", f"data.root={photographs}", "data.size=32", "data.batch_size=2", "data.val_count=2",
-        "model.width=4", "loss.scales=[1]", "trainer=cpu", "trainer.max_steps=6", "trainer.log_every_n_steps=1", "checkpoint_every=2",
+        "model.width=4", "loss.scales=[1]",
+        "trainer=cpu", "trainer.max_steps=6", "trainer.log_every_n_steps=1", "checkpoint_every=2",
     )  # fmt: skip
