@@ -33,10 +33,16 @@ from fastnst.transform_net import TransformNet
 TERMS = ("total", "content", "style", "tv")
 FAST = {"count": 1, "size": 128, "iterations": [2, 4], "speed_sizes": [64]}
 LEAST = 64  # px; below it the artefact figures say nothing
+# Each kind under the name that checkpoints of version 0.1 have for it, whatever its class is called now.
 OBJECTIVES = {
-    f"{kind.__module__}.{kind.__qualname__}": kind
-    for kind in (Objective, recipes.Isotropic, recipes.Gatys, recipes.PyTorch, recipes.TensorFlow, recipes.D2L)
+    "fastnst.losses.Objective": Objective,
+    "fastnst.recipes.Isotropic": recipes.Isotropic,
+    "fastnst.recipes.Gatys": recipes.Gatys,
+    "fastnst.recipes.PyTorch": recipes.PyTorch,
+    "fastnst.recipes.TensorFlow": recipes.TensorFlow,
+    "fastnst.recipes.D2L": recipes.D2L,
 }
+OBJECTIVES |= {f"{kind.__module__}.{kind.__qualname__}": kind for kind in OBJECTIVES.values()}
 
 
 def evaluate(cfg: DictConfig) -> dict:
