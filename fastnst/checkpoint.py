@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from fastnst.errors import UserError
 from fastnst.images import write_bytes
-from fastnst.loss_network import STYLE_LAYERS, LossNetwork
-from fastnst.styles import KINDS, ArbitraryNet, MultiStyleNet, Painted
-from fastnst.transform_net import TransformNet
+from fastnst.losses.vgg import STYLE_LAYERS, LossNetwork
+from fastnst.models.conditional import KINDS, ArbitraryNet, MultiStyleNet, Painted
+from fastnst.models.transform_net import TransformNet
 
 FORMAT = "fastnst transform net 1"
 Style = str | Mapping[str, float] | None  # which style of a checkpoint: see `load_style`

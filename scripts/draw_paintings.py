@@ -14,9 +14,9 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
-from artworks.anything import draw  # noqa: E402
-from fastnst.cli import one_line_errors  # noqa: E402
-from fastnst.data import Photograph, cores, find_photographs  # noqa: E402
+from fastnst.commands.cli import one_line_errors  # noqa: E402
+from fastnst.data.datamodule import Photograph, cores, find_photographs  # noqa: E402
+from fastnst.data.synthetic import draw  # noqa: E402
 from fastnst.errors import UserError  # noqa: E402
 from fastnst.images import check_writable, load_rgb, save  # noqa: E402
 

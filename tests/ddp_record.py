@@ -12,8 +12,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fastnst import data, faults, training  # noqa: E402
-from fastnst.train import main  # noqa: E402
+from fastnst.commands.train import main  # noqa: E402
+from fastnst.data import datamodule as data  # noqa: E402
+from fastnst.training import failures as faults  # noqa: E402
+from fastnst.training import module as training  # noqa: E402
 
 folder = Path(os.environ["FOLDER"])
 rank = next((os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), "0")

@@ -15,7 +15,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fastnst.checkpoint import load_training  # noqa: E402
-from fastnst.train import main  # noqa: E402
+from fastnst.commands.train import main  # noqa: E402
 
 
 def start(arguments: list[str]) -> int:

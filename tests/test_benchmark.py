@@ -6,10 +6,10 @@ import pytest
 import torch
 from conftest import picture
 
-from fastnst.benchmark import FAST, main, photographs
-from fastnst.data import find_photographs
+from fastnst.benchmark.measurements import FAST, main, photographs
+from fastnst.benchmark.steps import contenders, make_step
+from fastnst.data.datamodule import find_photographs
 from fastnst.images import load_rgb, to_tensor
-from fastnst.steps import contenders, make_step
 
 PARTS = [
     "data (one core)", "transform net, forward", "VGG to relu3_3, photographs", "VGG to relu4_3, results", "Gram matrices",

@@ -10,8 +10,8 @@ import zipfile
 import pytest
 from conftest import ROOT
 
-from fastnst.cli import quote
-from fastnst.train import main
+from fastnst.commands.cli import quote
+from fastnst.commands.train import main
 
 
 @pytest.mark.parametrize(

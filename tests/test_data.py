@@ -12,8 +12,8 @@ import torch
 from conftest import SHARED, colour_of, one_colour_each, picture
 from PIL import Image
 
-from fastnst import data
-from fastnst.data import PhotoData, Photographs, Stream, crop, find_photographs, sample_photographs, split
+from fastnst.data import datamodule as data
+from fastnst.data.datamodule import PhotoData, Photographs, Stream, crop, find_photographs, sample_photographs, split
 from fastnst.errors import UserError
 from fastnst.images import UNREADABLE, decode, load_rgb, to_image, to_rgb, to_tensor
 

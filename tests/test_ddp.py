@@ -16,7 +16,7 @@ from conftest import ROOT
 from pytorch_lightning.utilities import rank_zero_only
 
 from fastnst.checkpoint import load_net
-from fastnst.train import main as train
+from fastnst.commands.train import main as train
 
 # float64 and SGD: a net of four channels blows up float32's rounding, and Adam the sign of a gradient near 0.
 EXACT = ("trainer.precision=64-true", "optimizer.optimizer._target_=torch.optim.SGD", "~optimizer.optimizer.betas",
@@ -205,10 +205,10 @@ def test_mistakes_are_told_by_one_process_of_a_machine(command, ddp_training, mo
 
 def test_a_process_that_fails_alone_does_not_leave_the_others_waiting(start, ddp_training, tmp_path):
     """The second process meets files that the first one still could read."""
-    spoil = "import fastnst.data, os, sys\nfrom fastnst.errors import UserError\n" \
+    spoil = "import fastnst.data.datamodule, os, sys\nfrom fastnst.errors import UserError\n" \
             "def fail(*a):\n    raise UserError('only here')\n" \
-            "if os.environ.get('LOCAL_RANK') == '1':\n    fastnst.data.Photographs._draw = fail\n" \
-            "from fastnst.train import main\nmain()\n"  # fmt: skip
+            "if os.environ.get('LOCAL_RANK') == '1':\n    fastnst.data.datamodule.Photographs._draw = fail\n" \
+            "from fastnst.commands.train import main\nmain()\n"  # fmt: skip
     (tmp_path / "spoil.py").write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{spoil}")
     run = start(*torchrun("--standalone", "--nproc_per_node=2"), tmp_path / "spoil.py", *ddp_training)
     _, err = run.communicate(timeout=120)

@@ -7,15 +7,24 @@ import pytest
 import torch
 from conftest import picture
 
-from fastnst import recipes
 from fastnst.checkpoint import load_net
-from fastnst.data import sample_photographs
+from fastnst.commands.evaluate import main, trained_objective
+from fastnst.commands.train import main as train
+from fastnst.data.datamodule import sample_photographs
 from fastnst.errors import UserError
-from fastnst.evaluate import main, trained_objective
-from fastnst.evaluation import ARTEFACTS, border, checkerboard, flicker, relative_content, relative_style, spots, worth
+from fastnst.evaluation.figures import (
+    ARTEFACTS,
+    border,
+    checkerboard,
+    flicker,
+    relative_content,
+    relative_style,
+    spots,
+    worth,
+)
 from fastnst.images import fit, load_rgb, to_tensor
-from fastnst.loss_network import LossNetwork
-from fastnst.train import main as train
+from fastnst.losses import recipes
+from fastnst.losses.vgg import LossNetwork
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +177,7 @@ def test_one_iteration_is_enough(command, trained, photographs, tmp_path):
 
 
 def test_the_objective_is_the_checkpoints_own(command, small_training, tmp_path):
-    assert command(train, *small_training, "loss._target_=fastnst.recipes.Isotropic", "loss.tv_weight=0.7")[0] == 0
+    assert command(train, *small_training, "loss._target_=fastnst.losses.recipes.Isotropic", "loss.tv_weight=0.7")[0] == 0
     objective = trained_objective(
         load_net(tmp_path / "checkpoints/small.safetensors")[1], tmp_path / "painting.png", torch.device("cpu")
     )

@@ -9,8 +9,8 @@ import torch
 
 from fastnst.checkpoint import export as write_checkpoint
 from fastnst.checkpoint import load_net
-from fastnst.export import largest_difference, load_exported, main
-from fastnst.transform_net import TransformNet
+from fastnst.inference.export import largest_difference, load_exported, main
+from fastnst.models.transform_net import TransformNet
 
 
 @pytest.fixture(params=[("instance", "nearest"), ("batch", "transposed")], ids="-".join)

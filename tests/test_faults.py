@@ -11,11 +11,12 @@ import torch
 from conftest import ROOT
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fastnst import data, training
 from fastnst.checkpoint import load_net
-from fastnst.losses import Objective
-from fastnst.train import main as train
-from fastnst.workers import Reading, note
+from fastnst.commands.train import main as train
+from fastnst.data import datamodule as data
+from fastnst.data.workers import Reading, note
+from fastnst.losses.objective import Objective
+from fastnst.training import module as training
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from conftest import picture
 from PIL import Image
 
 from fastnst.checkpoint import export
+from fastnst.commands.infer import main
 from fastnst.errors import UserError
-from fastnst.film import Damping, restyle_film
-from fastnst.infer import main
-from fastnst.transform_net import TransformNet
+from fastnst.inference.film import Damping, restyle_film
+from fastnst.models.transform_net import TransformNet
 
 FRAMES, WIDTH, HEIGHT, RATE = 11, 96, 64, 24
 FULL, LIMITED, BT709, BT601 = 2, 1, 1, 5  # FFmpeg's numbers

@@ -11,13 +11,14 @@ from PIL import Image, ImageCms
 from safetensors.torch import load_file, save_file
 
 import fastnst
-from fastnst import inference, tiling
 from fastnst.checkpoint import FORMAT, export, load_net
+from fastnst.commands.infer import main
+from fastnst.commands.train import main as train
 from fastnst.errors import UserError
 from fastnst.images import load_rgb, to_image, to_tensor
-from fastnst.infer import main
-from fastnst.train import main as train
-from fastnst.transform_net import TransformNet
+from fastnst.inference import stylizer as inference
+from fastnst.inference import tiling
+from fastnst.models.transform_net import TransformNet
 
 
 @pytest.fixture

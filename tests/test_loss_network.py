@@ -8,9 +8,9 @@ import torchvision
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import load_file, save_file
 
-from fastnst import loss_network
 from fastnst.errors import UserError
-from fastnst.loss_network import ASSETS, OXFORD, STYLE_LAYERS, LossNetwork, WeightSet, convolutions, torchvision_index
+from fastnst.losses import vgg as loss_network
+from fastnst.losses.vgg import ASSETS, OXFORD, STYLE_LAYERS, LossNetwork, WeightSet, convolutions, torchvision_index
 
 CONVOLUTIONS = convolutions("vgg16")
 LAYERS = tuple(name.replace("conv", "relu") for name in CONVOLUTIONS)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from fastnst.errors import UserError
-from fastnst.loss_network import LossNetwork
-from fastnst.losses import Objective, content_loss, gram_matrix, reference_picture, style_loss, total_variation
+from fastnst.losses.objective import Objective, content_loss, gram_matrix, reference_picture, style_loss, total_variation
+from fastnst.losses.vgg import LossNetwork
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_units_do_not_depend_on_the_loss_networks_scale(network):
 
 def test_content_unit_suits_photographs(network):
     # A photograph against the picture of its mean colour scores about one.
-    from fastnst.data import sample_photographs
+    from fastnst.data.datamodule import sample_photographs
     from fastnst.images import load_rgb, to_tensor
 
     objective = Objective(network, [reference_picture()])

@@ -8,15 +8,15 @@ import torch
 from conftest import picture
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fastnst import optimize as command_module
-from fastnst import recipes
+from fastnst.commands import optimize as command_module
+from fastnst.commands.optimize import main
 from fastnst.errors import UserError
 from fastnst.images import load_rgb, to_tensor
-from fastnst.loss_network import LossNetwork
-from fastnst.losses import Objective
+from fastnst.losses import recipes
+from fastnst.losses.objective import Objective
+from fastnst.losses.vgg import LossNetwork
 from fastnst.optimization import initial, optimize, resized
-from fastnst.optimize import main
-from fastnst.schedules import constant
+from fastnst.training.schedules import constant
 
 LBFGS = partial(torch.optim.LBFGS, lr=1.0, max_iter=1, history_size=100)
 

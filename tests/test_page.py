@@ -19,15 +19,15 @@ from conftest import ROOT, picture
 from omegaconf import OmegaConf
 from PIL import Image
 
-from fastnst import serve
 from fastnst.checkpoint import export
+from fastnst.commands.train import main as train
 from fastnst.errors import UserError
-from fastnst.export import main as export_main
 from fastnst.images import load_rgb
-from fastnst.serve import Studio, main
-from fastnst.styles import ArbitraryNet
-from fastnst.train import main as train
-from fastnst.transform_net import TransformNet
+from fastnst.inference.export import main as export_main
+from fastnst.models.conditional import ArbitraryNet
+from fastnst.models.transform_net import TransformNet
+from fastnst.web import page as serve
+from fastnst.web.page import Studio, main
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 

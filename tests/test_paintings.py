@@ -8,9 +8,7 @@ import pytest
 from conftest import ROOT, picture
 from PIL import Image
 
-sys.path.append(str(ROOT / "scripts"))
-
-from artworks import anything  # noqa: E402
+from fastnst.data import synthetic as anything
 
 
 @pytest.mark.parametrize("technique", anything.TECHNIQUES, ids=lambda technique: technique.__name__)

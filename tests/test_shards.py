@@ -22,15 +22,15 @@ from conftest import ROOT, colour_of, one_colour_each, picture
 from PIL import Image
 from test_data import same, zipped
 
-from fastnst import pack as packing
-from fastnst import training
 from fastnst.checkpoint import load_net
-from fastnst.data import find_photographs
+from fastnst.commands.train import main as train
+from fastnst.data import packing
+from fastnst.data.datamodule import find_photographs
+from fastnst.data.packing import main as pack
+from fastnst.data.packing import pack_shard
+from fastnst.data.shards import ShardData, Shards, find_shards, read_shard
 from fastnst.errors import UserError
-from fastnst.pack import main as pack
-from fastnst.pack import pack_shard
-from fastnst.shards import ShardData, Shards, find_shards, read_shard
-from fastnst.train import main as train
+from fastnst.training import module as training
 
 pytest.importorskip("webdataset", reason="needs webdataset")
 

@@ -11,17 +11,17 @@ from PIL import Image
 
 import fastnst
 from fastnst.checkpoint import export, load_net, load_style
-from fastnst.data import sample_photographs
+from fastnst.commands.evaluate import main as evaluate
+from fastnst.commands.infer import main as infer
+from fastnst.commands.train import main as train
+from fastnst.data.datamodule import sample_photographs
 from fastnst.errors import UserError
-from fastnst.evaluate import main as evaluate
-from fastnst.export import main as export_other
-from fastnst.infer import main as infer
-from fastnst.loss_network import STYLE_LAYERS, LossNetwork
-from fastnst.losses import Objective
-from fastnst.serve import Studio
-from fastnst.styles import AXES, POOLED, ArbitraryNet, MultiStyleNet, Painted, Pooling, first_row, row_of
-from fastnst.train import main as train
-from fastnst.transform_net import TransformNet
+from fastnst.inference.export import main as export_other
+from fastnst.losses.objective import Objective
+from fastnst.losses.vgg import STYLE_LAYERS, LossNetwork
+from fastnst.models.conditional import AXES, POOLED, ArbitraryNet, MultiStyleNet, Painted, Pooling, first_row, row_of
+from fastnst.models.transform_net import TransformNet
+from fastnst.web.page import Studio
 
 
 @pytest.fixture

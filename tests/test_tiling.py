@@ -6,9 +6,9 @@ import torch
 from conftest import picture
 
 from fastnst.images import to_image, to_tensor
-from fastnst.inference import rows_at_a_time
-from fastnst.tiling import restyle_in_strips
-from fastnst.transform_net import TransformNet
+from fastnst.inference.stylizer import rows_at_a_time
+from fastnst.inference.tiling import restyle_in_strips
+from fastnst.models.transform_net import TransformNet
 
 
 def net(norm: str, upsample: str) -> TransformNet:

@@ -9,12 +9,13 @@ from conftest import picture
 from safetensors import safe_open
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fastnst import schedules, training
 from fastnst.checkpoint import load_net
-from fastnst.evaluation import flicker
+from fastnst.commands.infer import main as infer
+from fastnst.commands.train import main as train
+from fastnst.evaluation.figures import flicker
 from fastnst.images import to_tensor
-from fastnst.infer import main as infer
-from fastnst.train import main as train
+from fastnst.training import module as training
+from fastnst.training import schedules
 
 # float64 and SGD: a net of four channels blows up float32's rounding, and Adam the sign of a gradient near 0.
 EXACT = (

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fastnst.errors import UserError
-from fastnst.transform_net import InstanceNorm, ReflectedConv2d, TransformNet
+from fastnst.models.transform_net import InstanceNorm, ReflectedConv2d, TransformNet
 
 SIZES = [(16, 16), (16, 17), (17, 16), (19, 23), (31, 64), (65, 18), (100, 101), (16, 200)]
 
