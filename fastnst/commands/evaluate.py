@@ -20,7 +20,8 @@ from fastnst.commands.cli import check_flags, check_whole, painting_of, path_of,
 from fastnst.data.datamodule import find_photographs, is_readable, sample_photographs
 from fastnst.errors import UserError
 from fastnst.evaluation.figures import ARTEFACTS, PAINTING_SIZE, flicker, relative_content, relative_style, worth
-from fastnst.images import best_device, check_writable, fit, load_rgb, save, to_image, to_tensor, write_bytes
+from fastnst.files import check_writable, write_bytes
+from fastnst.images import best_device, fit, load_rgb, save, to_image, to_tensor
 from fastnst.losses import recipes
 from fastnst.losses.objective import Objective
 from fastnst.losses.vgg import LossNetwork

@@ -10,7 +10,8 @@ from tqdm import tqdm
 
 from fastnst.commands.cli import check_numbers, check_whole, painting_of, path_of, run, whole_numbers
 from fastnst.errors import UserError
-from fastnst.images import best_device, check_writable, fit, is_folder, load_rgb, save, to_image, to_tensor
+from fastnst.files import check_writable
+from fastnst.images import best_device, fit, is_folder, load_rgb, save, to_image, to_tensor
 from fastnst.optimization import initial, optimize, resized
 from fastnst.plots import loss_curves
 

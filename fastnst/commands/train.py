@@ -15,7 +15,8 @@ from fastnst import __version__
 from fastnst.checkpoint import ancestor, export, load_net, load_style, load_training
 from fastnst.commands.cli import check_flags, check_numbers, check_whole, paintings_of, path_of, run
 from fastnst.errors import UserError
-from fastnst.images import load_rgb, to_tensor, write_bytes
+from fastnst.files import write_bytes
+from fastnst.images import load_rgb, to_tensor
 from fastnst.losses.vgg import STYLE_LAYERS
 from fastnst.memory import keep_freed_memory
 from fastnst.models.conditional import ArbitraryNet, MultiStyleNet, StyledNet, first_row

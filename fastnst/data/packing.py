@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import tarfile
-import tempfile
 import threading
 import warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -24,7 +23,8 @@ from fastnst.commands.cli import check_whole, fail, path_of, run
 from fastnst.data.datamodule import Photograph, cores, find_photographs, is_readable
 from fastnst.data.shards import Loaded
 from fastnst.errors import UserError
-from fastnst.images import UNREADABLE, check_writable, to_rgb, write_bytes
+from fastnst.files import check_writable, whole, write_bytes
+from fastnst.images import UNREADABLE, to_rgb
 
 QUALITY = 95  # of JPEGs that are reduced
 
@@ -115,25 +115,18 @@ def pack_shard(path: Path, photographs: list[tuple[str, Photograph]], size: int 
             return len(archive.getnames()), []
     except (FileNotFoundError, tarfile.TarError):
         pass  # one that was damaged since is written anew
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     written, bad = 0, []
-    try:
-        with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w") as archive:
-            for key, photograph in photographs:
-                try:
-                    suffix, data = packed(photograph, size)
-                except UNREADABLE:
-                    bad.append(str(photograph))
-                else:
-                    member = tarfile.TarInfo(f"{key}.{suffix}")
-                    member.size = len(data)
-                    archive.addfile(member, io.BytesIO(data))
-                    written += 1
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with whole(path) as part, tarfile.open(part, mode="w") as archive:
+        for key, photograph in photographs:
+            try:
+                suffix, data = packed(photograph, size)
+            except UNREADABLE:
+                bad.append(str(photograph))
+            else:
+                member = tarfile.TarInfo(f"{key}.{suffix}")
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+                written += 1
     return written, bad
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from fastnst.checkpoint import load_style
 from fastnst.commands.cli import check_flags, path_of, run
 from fastnst.errors import UserError
-from fastnst.images import check_writable, write_bytes
+from fastnst.files import check_writable, write_bytes
 from fastnst.models.conditional import Painted
 from fastnst.models.transform_net import TransformNet
 

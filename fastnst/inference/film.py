@@ -1,8 +1,6 @@
 """Films: frames in and out through PyAV, the sound copied as it is."""
 
 import itertools
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +8,8 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from fastnst.errors import UserError
-from fastnst.images import check_writable, fit
+from fastnst.files import check_writable, whole
+from fastnst.images import fit
 from fastnst.inference.stylizer import Stylizer
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv")
@@ -40,16 +39,15 @@ def restyle_film(
     if target.suffix.lower() not in SUFFIXES:
         raise UserError(f"out={target}: give a name that ends in {', '.join(SUFFIXES)}, or a folder")
     check_writable(target.parent)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}.", suffix=target.suffix.lower())
-    os.close(handle)
     try:
-        with av.open(str(source)) as film, av.open(temporary, "w") as result:
+        with (
+            whole(target, target.suffix.lower()) as part,
+            av.open(str(source)) as film,
+            av.open(str(part), "w") as result,
+        ):
             _restyle(stylizer, film, result, size, Damping(temporal), progress, controls)
-        os.replace(temporary, target)
     except (av.FFmpegError, ValueError, IndexError) as error:
         raise UserError(f"{source}: cannot be restyled as a film ({error})") from None
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def _restyle(stylizer: Stylizer, film, result, size: int | None, damping: "Damping", progress, controls: dict) -> None:

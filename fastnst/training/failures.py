@@ -28,6 +28,7 @@ from torch.optim import Optimizer
 from fastnst.commands.cli import explain, fail
 from fastnst.data.workers import STOPS, Reading
 from fastnst.errors import SharedError, UserError
+from fastnst.files import whole
 
 LAST, BEFORE = "last.ckpt", "previous.ckpt"
 
@@ -57,19 +58,13 @@ class WholeCheckpoints(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict, path: str | Path, storage_options: object = None) -> None:
         path, buffer = Path(path), io.BytesIO()
         torch.save(checkpoint, buffer)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        try:
+        with whole(path, part=path.with_suffix(".part")) as part:
             with open(part, "wb") as file:
                 file.write(buffer.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())  # else a machine that loses power may have renamed a file it has not written
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-        if zipfile.is_zipfile(path):  # as torch.save's files are; a damaged one must not take a whole one's place
-            os.replace(path, path.with_name(BEFORE))
-        os.replace(part, path)
+            if zipfile.is_zipfile(path):  # as torch.save's files are; a damaged one must not take a whole one's place
+                os.replace(path, path.with_name(BEFORE))
 
 
 class Checkpoints(Checkpoint):
