@@ -34,7 +34,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def load_rgb(path: str | Path, size: int | None = None) -> Image.Image:
     """Opens a picture upright in RGB, its short side reduced or enlarged to `size` px if given.
 
-    path: also `fastnst.data.datamodule.Zipped`. Raises UserError if there is no such file or it is not a whole picture.
+    path: also a `Zipped` of fastnst.data.files. Raises UserError if there is no such file or it is not a whole picture.
     """
     path = Path(path) if isinstance(path, str) else path
     if not path.is_file():

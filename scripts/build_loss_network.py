@@ -20,7 +20,7 @@ from onnx import numpy_helper
 from safetensors.torch import save
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from fastnst.data.datamodule import sample_photographs  # noqa: E402
+from fastnst.data.files import sample_photographs  # noqa: E402
 from fastnst.files import write_bytes  # noqa: E402
 from fastnst.images import load_rgb, to_tensor  # noqa: E402
 from fastnst.losses.vgg import OXFORD, LossNetwork, WeightSet, convolutions  # noqa: E402

@@ -15,8 +15,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 from fastnst.commands.cli import one_line_errors  # noqa: E402
-from fastnst.data.datamodule import Photograph, cores, find_photographs  # noqa: E402
+from fastnst.data.files import Photograph, find_photographs  # noqa: E402
 from fastnst.data.synthetic import draw  # noqa: E402
+from fastnst.data.workers import cores  # noqa: E402
 from fastnst.errors import UserError  # noqa: E402
 from fastnst.files import check_writable  # noqa: E402
 from fastnst.images import load_rgb, save  # noqa: E402

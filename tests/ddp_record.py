@@ -13,7 +13,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fastnst.commands.train import main  # noqa: E402
-from fastnst.data import datamodule as data  # noqa: E402
+from fastnst.data import crops  # noqa: E402
 from fastnst.training import failures as faults  # noqa: E402
 from fastnst.training import module as training  # noqa: E402
 
@@ -21,7 +21,7 @@ folder = Path(os.environ["FOLDER"])
 rank = next((os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), "0")
 spoiled = os.environ.get("SPOIL", "-1,-1").split(",")
 gradients = []
-read_item, training_step = data.Photographs.__getitem__, training.StyleTransfer.training_step
+read_item, training_step = crops.Photographs.__getitem__, training.StyleTransfer.training_step
 before_step = faults.BadSteps.on_before_optimizer_step
 
 
@@ -49,7 +49,7 @@ def note_writing(event, arguments):
 
 written: set[str] = set()
 sys.addaudithook(note_writing)
-data.Photographs.__getitem__ = recorded_read
+crops.Photographs.__getitem__ = recorded_read
 training.StyleTransfer.training_step = recorded_step
 faults.BadSteps.on_before_optimizer_step = recorded_gradients
 try:

@@ -8,7 +8,7 @@ from conftest import picture
 
 from fastnst.benchmark.measurements import FAST, main, photographs
 from fastnst.benchmark.steps import contenders, make_step
-from fastnst.data.datamodule import find_photographs
+from fastnst.data.files import find_photographs
 from fastnst.images import load_rgb, to_tensor
 
 PARTS = [

@@ -12,8 +12,10 @@ import torch
 from conftest import SHARED, colour_of, one_colour_each, picture
 from PIL import Image
 
-from fastnst.data import datamodule as data
-from fastnst.data.datamodule import PhotoData, Photographs, Stream, crop, find_photographs, sample_photographs, split
+from fastnst.data import crops, datamodule
+from fastnst.data.crops import Photographs, Stream, crop
+from fastnst.data.datamodule import PhotoData
+from fastnst.data.files import find_photographs, sample_photographs, split
 from fastnst.errors import UserError
 from fastnst.images import UNREADABLE, decode, load_rgb, to_image, to_rgb, to_tensor
 
@@ -120,7 +122,7 @@ def test_jpegs_are_decoded_at_the_smallest_sufficient_scale(tmp_path, monkeypatc
         decoded.append(pixels.shape)
         return pixels
 
-    monkeypatch.setattr(data, "decode", recorded)
+    monkeypatch.setattr(crops, "decode", recorded)
     for side in (1.0, 0.5, 0.25):
         small = crop(tmp_path / "large.jpg", side, 0.3, 0.6, False, 256)
         with Image.open(tmp_path / "large.jpg") as image:
@@ -247,7 +249,7 @@ def test_a_zip_equals_its_folder(tree, method):
 
 
 def test_workers_are_forked_where_a_fork_server_is_the_rule(photographs, monkeypatch):
-    monkeypatch.setattr(data, "get_start_method", lambda: "forkserver")
+    monkeypatch.setattr(datamodule, "get_start_method", lambda: "forkserver")
     assert loader(photographs, workers=1).multiprocessing_context.get_start_method() == "fork"
     assert same(list(loader(photographs, workers=1)), list(loader(photographs)))
 

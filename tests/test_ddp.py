@@ -205,9 +205,9 @@ def test_mistakes_are_told_by_one_process_of_a_machine(command, ddp_training, mo
 
 def test_a_process_that_fails_alone_does_not_leave_the_others_waiting(start, ddp_training, tmp_path):
     """The second process meets files that the first one still could read."""
-    spoil = "import fastnst.data.datamodule, os, sys\nfrom fastnst.errors import UserError\n" \
+    spoil = "import fastnst.data.crops, os, sys\nfrom fastnst.errors import UserError\n" \
             "def fail(*a):\n    raise UserError('only here')\n" \
-            "if os.environ.get('LOCAL_RANK') == '1':\n    fastnst.data.datamodule.Photographs._draw = fail\n" \
+            "if os.environ.get('LOCAL_RANK') == '1':\n    fastnst.data.crops.Photographs._draw = fail\n" \
             "from fastnst.commands.train import main\nmain()\n"  # fmt: skip
     (tmp_path / "spoil.py").write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{spoil}")
     run = start(*torchrun("--standalone", "--nproc_per_node=2"), tmp_path / "spoil.py", *ddp_training)

@@ -10,7 +10,7 @@ from conftest import picture
 from fastnst.checkpoint import load_net
 from fastnst.commands.evaluate import main, trained_objective
 from fastnst.commands.train import main as train
-from fastnst.data.datamodule import sample_photographs
+from fastnst.data.files import sample_photographs
 from fastnst.errors import UserError
 from fastnst.evaluation.figures import (
     ARTEFACTS,

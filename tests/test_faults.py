@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from fastnst.checkpoint import load_net
 from fastnst.commands.train import main as train
-from fastnst.data import datamodule as data
+from fastnst.data import crops
 from fastnst.data.workers import Reading, note
 from fastnst.losses.objective import Objective
 from fastnst.training import module as training
@@ -232,14 +232,14 @@ def test_too_many_steps_that_are_not_finite_stop_the_run(command, small_training
 
 @pytest.mark.parametrize("death", [lambda: os.kill(os.getpid(), signal.SIGKILL), lambda: os._exit(3)])
 def test_a_worker_that_dies_is_reported_with_the_file_it_was_reading(command, small_training, monkeypatch, death):
-    crop = data.crop
+    crop = crops.crop
 
     def deadly(path, *arguments):
         if path.name == "07.jpg" and multiprocessing.parent_process():
             death()
         return crop(path, *arguments)
 
-    monkeypatch.setattr(data, "crop", deadly)
+    monkeypatch.setattr(crops, "crop", deadly)
     status, _, err = command(train, *small_training, "trainer.max_steps=12", "data.workers=2")
     (line,) = told(err)
     assert status == 2 and "a worker " in line and "07.jpg" in line and "ckpt=last" in line

@@ -141,7 +141,7 @@ def test_units_do_not_depend_on_the_loss_networks_scale(network):
 
 def test_content_unit_suits_photographs(network):
     # A photograph against the picture of its mean colour scores about one.
-    from fastnst.data.datamodule import sample_photographs
+    from fastnst.data.files import sample_photographs
     from fastnst.images import load_rgb, to_tensor
 
     objective = Objective(network, [reference_picture()])

@@ -25,7 +25,7 @@ from test_data import same, zipped
 from fastnst.checkpoint import load_net
 from fastnst.commands.train import main as train
 from fastnst.data import packing
-from fastnst.data.datamodule import find_photographs
+from fastnst.data.files import find_photographs
 from fastnst.data.packing import main as pack
 from fastnst.data.packing import pack_shard
 from fastnst.data.shards import ShardData, Shards, find_shards, read_shard

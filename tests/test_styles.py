@@ -14,7 +14,7 @@ from fastnst.checkpoint import export, load_net, load_style
 from fastnst.commands.evaluate import main as evaluate
 from fastnst.commands.infer import main as infer
 from fastnst.commands.train import main as train
-from fastnst.data.datamodule import sample_photographs
+from fastnst.data.files import sample_photographs
 from fastnst.errors import UserError
 from fastnst.inference.export import main as export_other
 from fastnst.losses.objective import Objective

@@ -22,7 +22,8 @@ from fastnst.benchmark import textbook
 from fastnst.benchmark.steps import DTYPES, clock, contenders, interleaved, make_step, measure_memory
 from fastnst.checkpoint import export as write_checkpoint
 from fastnst.commands.cli import check_flags, check_whole, path_of, run, whole_numbers
-from fastnst.data.datamodule import Photographs, collate, find_photographs, is_readable, sample_photographs
+from fastnst.data.crops import Photographs, collate
+from fastnst.data.files import find_photographs, is_readable, sample_photographs
 from fastnst.errors import UserError, is_whole
 from fastnst.files import check_writable, write_bytes
 from fastnst.images import best_device, load_rgb, to_tensor

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from fastnst.checkpoint import load_net, load_style
 from fastnst.commands.cli import check_flags, check_whole, painting_of, path_of, run, whole_numbers
-from fastnst.data.datamodule import find_photographs, is_readable, sample_photographs
+from fastnst.data.files import find_photographs, is_readable, sample_photographs
 from fastnst.errors import UserError
 from fastnst.evaluation.figures import ARTEFACTS, PAINTING_SIZE, flicker, relative_content, relative_style, worth
 from fastnst.files import check_writable, write_bytes

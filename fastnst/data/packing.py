@@ -20,8 +20,9 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from fastnst.commands.cli import check_whole, fail, path_of, run
-from fastnst.data.datamodule import Photograph, cores, find_photographs, is_readable
+from fastnst.data.files import Photograph, find_photographs, is_readable
 from fastnst.data.shards import Loaded
+from fastnst.data.workers import cores
 from fastnst.errors import UserError
 from fastnst.files import check_writable, whole, write_bytes
 from fastnst.images import UNREADABLE, to_rgb

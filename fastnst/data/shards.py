@@ -17,7 +17,9 @@ from urllib.parse import urlparse
 import numpy as np
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from fastnst.data.datamodule import CropData, crop, draw, is_readable, split
+from fastnst.data.crops import crop, draw
+from fastnst.data.datamodule import CropData
+from fastnst.data.files import is_readable, split
 from fastnst.data.workers import note
 from fastnst.errors import UserError, is_whole
 from fastnst.images import SUFFIXES, UNREADABLE

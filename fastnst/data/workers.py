@@ -50,3 +50,8 @@ def note(path: str | Path) -> None:
     if _slot is not None:
         text = f"{os.getpid()} {path}".encode(errors="replace")[: len(_slot) - 1] + b"\0"
         _slot[: len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
+
+
+def cores() -> int:
+    """The cores that this process may run on: of a shared machine, a job has only some."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
