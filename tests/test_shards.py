@@ -23,10 +23,10 @@ from PIL import Image
 from test_data import same, zipped
 
 from fastnst.checkpoint import load_net
+from fastnst.commands.pack import main as pack
 from fastnst.commands.train import main as train
 from fastnst.data import packing
 from fastnst.data.files import find_photographs
-from fastnst.data.packing import main as pack
 from fastnst.data.packing import pack_shard
 from fastnst.data.shards import ShardData, Shards, find_shards, read_shard
 from fastnst.errors import UserError

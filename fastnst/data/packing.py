@@ -1,6 +1,5 @@
-"""Packs photographs into sharded tar files for data=webdataset: read `pack` from top to bottom."""
+"""Packs photographs into sharded tar files, for fastnst.data.shards to read."""
 
-import hashlib
 import io
 import json
 import multiprocessing
@@ -15,69 +14,50 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
-from omegaconf import DictConfig
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from fastnst.commands.cli import check_whole, fail, path_of, run
-from fastnst.data.files import Photograph, find_photographs, is_readable
+from fastnst.data.files import Photograph, is_readable
 from fastnst.data.shards import Loaded
-from fastnst.data.workers import cores
 from fastnst.errors import UserError
-from fastnst.files import check_writable, whole, write_bytes
+from fastnst.files import whole, write_bytes
 from fastnst.images import UNREADABLE, to_rgb
 
 QUALITY = 95  # of JPEGs that are reduced
 
 
-def pack(cfg: DictConfig) -> dict[str, int]:
-    """Writes the shards that `cfg` (configs/pack.yaml) describes. Returns the number of photographs, shards and bad files.
+def pack_shards(photographs: list[Photograph], out: Path, size: int | None, count: int, workers: int) -> tuple[int, int]:
+    """Writes shards of at most `count` photographs into the folder `out`, those that are there already left as they are.
 
-    Photographs come in a random order, the same each time, so that each shard is like the whole. Raises UserError for
-    anything in `cfg` that cannot be used.
+    Photographs come in a random order, the same each time, so that each shard is like the whole. size: see `packed`.
+    workers: processes. Returns how many photographs and how many shards there are. Names on stderr what cannot be read.
+    Raises UserError if a process was killed or `out` cannot be written.
     """
-    check_whole(cfg, {"size": 16, "count": 1, "workers": 1}, optional=("size", "workers"))
-    root, out = path_of(cfg, "root").resolve(), path_of(cfg, "out")
-    photographs = find_photographs(root)
-    if not any(map(is_readable, photographs)):
-        raise UserError(f"root={root}: none of the files can be read as a photograph")
     order = np.random.default_rng(0).permutation(len(photographs)).tolist()
-    parts = np.array_split(order, -(-len(order) // cfg.count))
-    check_writable(out)
-    names = hashlib.sha256("\n".join(map(str, photographs)).encode(errors="surrogateescape")).hexdigest()
-    claim(out, {"root": str(root), "photographs": len(photographs), "names": names, "size": cfg.size, "count": cfg.count})
+    parts = np.array_split(order, -(-len(order) // count))
     for left in out.glob(".*.tar.*"):  # of a run that was killed
         left.unlink()
-
-    count = 0
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    written = 0
     try:
-        workers = cfg.workers or cores()
         with ProcessPoolExecutor(workers, initializer=_start_worker) as pool, tqdm(total=len(order), unit="file") as bar:
             try:
                 work = {}
                 for i, part in enumerate(parts):
                     files = [(f"{j:09}", photographs[j]) for j in part]
-                    work[pool.submit(pack_shard, out / f"{i:06}.tar", files, cfg.size)] = len(part)
+                    work[pool.submit(pack_shard, out / f"{i:06}.tar", files, size)] = len(part)
                 for done in as_completed(work):
-                    written, bad = done.result()
+                    done_here, bad = done.result()
                     for name in bad:
                         bar.write(f"{name} cannot be read as a photograph and is skipped", file=sys.stderr)
-                    count += written
+                    written += done_here
                     bar.update(work[done])
             finally:
                 pool.shutdown(cancel_futures=True)
-    except KeyboardInterrupt:
-        fail("stopped; the same command goes on with the shards that are not done")
-        sys.exit(130)
     except BrokenProcessPool:
         raise UserError("a process was killed, perhaps for want of memory; the same command goes on") from None
     except OSError as error:
         raise UserError(f"out={out}: cannot be written ({error.strerror}); the same command goes on") from None
-    last = f"{len(parts) - 1:06}"
-    print(f"{count} photographs in {len(parts)} shards, {len(order) - count} files skipped")
-    print(f"data=webdataset data.urls='{out}/{{000000..{last}}}.tar'")
-    return {"photographs": count, "shards": len(parts), "bad": len(order) - count}
+    return written, len(parts)
 
 
 def _start_worker() -> None:
@@ -151,11 +131,3 @@ def packed(photograph: Photograph, size: int | None) -> tuple[str, bytes]:
         if not is_readable(Loaded("", "", data)):
             raise OSError(f"{photograph}: not a whole picture")
     return Path(photograph.name).suffix[1:].lower(), data
-
-
-def main() -> None:
-    run(pack, "pack")
-
-
-if __name__ == "__main__":
-    main()
