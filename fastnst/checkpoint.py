@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from fastnst.errors import UserError
 from fastnst.files import write_bytes
-from fastnst.losses.vgg import STYLE_LAYERS, LossNetwork
+from fastnst.losses.vgg import LossNetwork
+from fastnst.losses.vgg_layers import STYLE_LAYERS
 from fastnst.models.conditional import KINDS, ArbitraryNet, MultiStyleNet, Painted
 from fastnst.models.transform_net import TransformNet
 

@@ -9,8 +9,10 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import load_file, save_file
 
 from fastnst.errors import UserError
-from fastnst.losses import vgg as loss_network
-from fastnst.losses.vgg import ASSETS, OXFORD, STYLE_LAYERS, LossNetwork, WeightSet, convolutions, torchvision_index
+from fastnst.losses import vgg, vgg_weights
+from fastnst.losses.vgg import LossNetwork
+from fastnst.losses.vgg_layers import STYLE_LAYERS, convolutions, torchvision_index
+from fastnst.losses.vgg_weights import ASSETS, OXFORD, WeightSet
 
 CONVOLUTIONS = convolutions("vgg16")
 LAYERS = tuple(name.replace("conv", "relu") for name in CONVOLUTIONS)
@@ -64,7 +66,7 @@ def test_weights_are_oxfords():
 def test_a_pass_stops_at_the_deepest_layer_it_needs(monkeypatch):
     network, calls = LossNetwork(), []
     convolve = torch.nn.functional.conv2d
-    monkeypatch.setattr(loss_network.F, "conv2d", lambda *a, **k: calls.append(1) or convolve(*a, **k))
+    monkeypatch.setattr(vgg.F, "conv2d", lambda *a, **k: calls.append(1) or convolve(*a, **k))
     assert set(network(torch.rand(1, 3, 16, 16), ["relu3_3"])) == {"relu3_3"}
     assert len(calls) == 7
 
@@ -176,7 +178,7 @@ def test_a_download_that_fails_names_the_way_out(monkeypatch):
 def test_a_damaged_shipped_file_is_refused(monkeypatch, tmp_path):
     damaged, file = tmp_path / "vgg16.safetensors", ASSETS / "vgg16_oxford.safetensors"
     damaged.write_bytes(file.read_bytes()[:-1] + b"x")
-    monkeypatch.setattr(loss_network, "OXFORD", {damaged: OXFORD[file]})
+    monkeypatch.setattr(vgg_weights, "OXFORD", {damaged: OXFORD[file]})
     with pytest.raises(UserError, match="SHA-256"):
         LossNetwork()
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from fastnst.errors import UserError
-from fastnst.losses.objective import Objective, content_loss, gram_matrix, reference_picture, style_loss, total_variation
+from fastnst.losses.objective import Objective
+from fastnst.losses.terms import content_loss, gram_matrix, reference_picture, style_loss, total_variation
 from fastnst.losses.vgg import LossNetwork
 
 

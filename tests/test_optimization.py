@@ -14,6 +14,7 @@ from fastnst.errors import UserError
 from fastnst.images import load_rgb, to_tensor
 from fastnst.losses import recipes
 from fastnst.losses.objective import Objective
+from fastnst.losses.terms import isotropic_total_variation
 from fastnst.losses.vgg import LossNetwork
 from fastnst.optimization import initial, optimize, resized
 from fastnst.training.schedules import constant
@@ -82,10 +83,10 @@ def test_isotropic_total_variation_against_loops():
             dx = image[c, y, x + 1] - image[c, y, x] if x + 1 < 5 else 0
             dy = image[c, y + 1, x] - image[c, y, x] if y + 1 < 4 else 0
             total += np.hypot(dx, dy) / (3 * 4 * 5)
-    assert recipes.isotropic_total_variation(images).item() == pytest.approx(total / 2, rel=1e-6)
-    assert torch.autograd.gradcheck(recipes.isotropic_total_variation, random(1, 2, 3, 4).requires_grad_())
+    assert isotropic_total_variation(images).item() == pytest.approx(total / 2, rel=1e-6)
+    assert torch.autograd.gradcheck(isotropic_total_variation, random(1, 2, 3, 4).requires_grad_())
     flat = torch.full((1, 3, 4, 4), 0.5, requires_grad=True)
-    recipes.isotropic_total_variation(flat).backward()
+    isotropic_total_variation(flat).backward()
     assert flat.grad.isfinite().all()
 
 

@@ -29,7 +29,7 @@ from fastnst.files import check_writable, write_bytes
 from fastnst.images import best_device, load_rgb, to_tensor
 from fastnst.inference.export import Product, export_product
 from fastnst.inference.stylizer import Stylizer
-from fastnst.losses.objective import content_loss
+from fastnst.losses.terms import content_loss
 from fastnst.memory import keep_freed_memory
 from fastnst.models.transform_net import TransformNet
 
@@ -447,7 +447,3 @@ def main() -> None:
     sys.argv[1:] = ["fast=true" if argument == "--fast" else argument for argument in sys.argv[1:]]
     keep_freed_memory()  # as scripts/train.py and scripts/infer.py do
     run(benchmark, "benchmark")
-
-
-if __name__ == "__main__":
-    main()

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from fastnst.benchmark import textbook
 from fastnst.images import best_device
-from fastnst.losses.objective import Objective, reference_picture
+from fastnst.losses.objective import Objective
+from fastnst.losses.terms import reference_picture
 from fastnst.losses.vgg import LossNetwork
 from fastnst.memory import PeakMemory, keep_freed_memory
 from fastnst.models.transform_net import TransformNet

@@ -306,7 +306,3 @@ def contact_sheet(rows: list[list[Tensor]], titles: list[str]) -> Image.Image:
 def main() -> None:
     sys.argv[1:] = ["fast=true" if argument == "--fast" else argument for argument in sys.argv[1:]]
     run(evaluate, "evaluate")
-
-
-if __name__ == "__main__":
-    main()

@@ -78,7 +78,3 @@ def optimize_file(cfg: DictConfig) -> Path:
 
 def main() -> None:
     run(optimize_file, "optimize")
-
-
-if __name__ == "__main__":
-    main()

@@ -17,7 +17,7 @@ from fastnst.commands.cli import check_flags, check_numbers, check_whole, painti
 from fastnst.errors import UserError
 from fastnst.files import write_bytes
 from fastnst.images import load_rgb, to_tensor
-from fastnst.losses.vgg import STYLE_LAYERS
+from fastnst.losses.vgg_layers import STYLE_LAYERS
 from fastnst.memory import keep_freed_memory
 from fastnst.models.conditional import ArbitraryNet, MultiStyleNet, StyledNet, first_row
 from fastnst.models.transform_net import TransformNet
@@ -192,7 +192,3 @@ def main() -> None:
     keep_freed_memory()
     torch.set_float32_matmul_precision("high")
     run(train, "train")
-
-
-if __name__ == "__main__":
-    main()

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastnst.losses.objective import gram_matrix
-from fastnst.losses.vgg import STYLE_LAYERS, LossNetwork
+from fastnst.losses.terms import gram_matrix
+from fastnst.losses.vgg import LossNetwork
+from fastnst.losses.vgg_layers import STYLE_LAYERS
 
 PAINTING_SIZE = 256  # px, the painting's short side in relative_style
 

@@ -193,7 +193,3 @@ def export(cfg: DictConfig) -> None:
 
 def main() -> None:
     run(export, "export")
-
-
-if __name__ == "__main__":
-    main()

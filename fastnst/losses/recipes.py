@@ -6,22 +6,10 @@ Style is a weighted sum over layers; a term is as in `Objective` where a recipe 
 
 from collections.abc import Collection
 
-import torch
 from torch import Tensor
 
-from fastnst.losses.objective import Objective, content_loss, gram_matrix
-
-
-def isotropic_total_variation(images: Tensor) -> Tensor:
-    """Lengths of the gradients, sum of sqrt(dx^2 + dy^2) / (C H W), mean over N (Rudin, Osher and Fatemi 1992).
-
-    images: (N, C, H, W). Returns a scalar. Gradients reach to the next pixel and are 0 at the last row and column; 1e-12
-    under the root keeps its derivative finite where there is none.
-    """
-    dx, dy = torch.zeros_like(images), torch.zeros_like(images)
-    dx[..., :, :-1] = images[..., 1:] - images[..., :-1]
-    dy[..., :-1, :] = images[..., 1:, :] - images[..., :-1, :]
-    return (dx.square() + dy.square() + 1e-12).sqrt().mean()
+from fastnst.losses.objective import Objective
+from fastnst.losses.terms import content_loss, gram_matrix, isotropic_total_variation
 
 
 class Isotropic(Objective):

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from fastnst.errors import UserError, is_number
 from fastnst.images import load_rgb, short_side, to_tensor
-from fastnst.losses.objective import reference_picture
-from fastnst.losses.vgg import STYLE_LAYERS, WIDTHS, LossNetwork
+from fastnst.losses.terms import reference_picture
+from fastnst.losses.vgg import LossNetwork
+from fastnst.losses.vgg_layers import STYLE_LAYERS, WIDTHS
 from fastnst.models.transform_net import ReflectedConv2d, TransformNet
 
 AXES = 100  # numbers that a painting is reduced to (as in Ghiasi et al. 2017), from which its row is predicted

@@ -9,8 +9,9 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 from torch import Tensor
 
 from fastnst.errors import SharedError
-from fastnst.losses.objective import Objective, stability_loss
-from fastnst.losses.vgg import STYLE_LAYERS
+from fastnst.losses.objective import Objective
+from fastnst.losses.terms import stability_loss
+from fastnst.losses.vgg_layers import STYLE_LAYERS
 from fastnst.models.conditional import ArbitraryNet, MultiStyleNet, Pooling
 from fastnst.models.transform_net import TransformNet
 from fastnst.training.failures import due

@@ -179,7 +179,3 @@ def launch(cfg: DictConfig, block: bool = True):
 
 def main() -> None:
     run(launch, "serve")
-
-
-if __name__ == "__main__":
-    main()
