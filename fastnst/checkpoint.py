@@ -18,10 +18,12 @@ from fastnst.errors import UserError
 from fastnst.files import write_bytes
 from fastnst.losses.vgg import LossNetwork
 from fastnst.losses.vgg_layers import STYLE_LAYERS
-from fastnst.models.conditional import KINDS, ArbitraryNet, MultiStyleNet, Painted
+from fastnst.models.arbitrary import ArbitraryNet, Painted
+from fastnst.models.conditional import MultiStyleNet
 from fastnst.models.transform_net import TransformNet
 
 FORMAT = "fastnst transform net 1"
+KINDS = {net.kind: net for net in (MultiStyleNet, ArbitraryNet)}
 Style = str | Mapping[str, float] | None  # which style of a checkpoint: see `load_style`
 
 

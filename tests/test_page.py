@@ -24,7 +24,7 @@ from fastnst.commands.train import main as train
 from fastnst.errors import UserError
 from fastnst.images import load_rgb
 from fastnst.inference.export import main as export_main
-from fastnst.models.conditional import ArbitraryNet
+from fastnst.models.arbitrary import ArbitraryNet
 from fastnst.models.transform_net import TransformNet
 from fastnst.web import page as serve
 from fastnst.web.page import Studio, main

@@ -20,7 +20,8 @@ from fastnst.inference.export import main as export_other
 from fastnst.losses.objective import Objective
 from fastnst.losses.vgg import LossNetwork
 from fastnst.losses.vgg_layers import STYLE_LAYERS
-from fastnst.models.conditional import AXES, POOLED, ArbitraryNet, MultiStyleNet, Painted, Pooling, first_row, row_of
+from fastnst.models.arbitrary import AXES, POOLED, ArbitraryNet, Painted, Pooling, first_row
+from fastnst.models.conditional import MultiStyleNet, row_of
 from fastnst.models.transform_net import TransformNet
 from fastnst.web.page import Studio
 

@@ -26,7 +26,8 @@ from fastnst.losses import recipes
 from fastnst.losses.objective import Objective
 from fastnst.losses.vgg import LossNetwork
 from fastnst.memory import PeakMemory
-from fastnst.models.conditional import ArbitraryNet, MultiStyleNet
+from fastnst.models.arbitrary import ArbitraryNet
+from fastnst.models.conditional import MultiStyleNet
 from fastnst.models.transform_net import TransformNet
 from fastnst.optimization import optimize
 from fastnst.plots import save_figure

@@ -19,7 +19,8 @@ from fastnst.files import write_bytes
 from fastnst.images import load_rgb, to_tensor
 from fastnst.losses.vgg_layers import STYLE_LAYERS
 from fastnst.memory import keep_freed_memory
-from fastnst.models.conditional import ArbitraryNet, MultiStyleNet, StyledNet, first_row
+from fastnst.models.arbitrary import ArbitraryNet, first_row
+from fastnst.models.conditional import MultiStyleNet, StyledNet
 from fastnst.models.transform_net import TransformNet
 from fastnst.training.failures import BEFORE, LAST, BadFiles, BadSteps, Checkpoints, WholeCheckpoints, one_line
 from fastnst.training.module import MODULES, Panels, Progress, Throughput

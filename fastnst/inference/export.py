@@ -19,7 +19,7 @@ from fastnst.checkpoint import load_style
 from fastnst.commands.cli import check_flags, path_of, run
 from fastnst.errors import UserError
 from fastnst.files import check_writable, write_bytes
-from fastnst.models.conditional import Painted
+from fastnst.models.arbitrary import Painted
 from fastnst.models.transform_net import TransformNet
 
 SUFFIX = {"onnx": ".onnx", "torchscript": ".pt", "pt2": ".pt2"}

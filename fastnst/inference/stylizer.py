@@ -14,7 +14,8 @@ from fastnst.errors import UserError, is_number, is_whole
 from fastnst.images import SUFFIXES, UNREADABLE, best_device, check_suffix, fit, save, to_rgb
 from fastnst.inference.tiling import restyle_in_strips
 from fastnst.memory import give_back_freed_memory, short_of_memory
-from fastnst.models.conditional import Painted, scaled
+from fastnst.models.arbitrary import Painted
+from fastnst.models.conditional import scaled
 from fastnst.models.transform_net import TransformNet
 
 LEAST = 16  # px; the transform net's smallest side

@@ -12,7 +12,8 @@ from fastnst.errors import SharedError
 from fastnst.losses.objective import Objective
 from fastnst.losses.terms import stability_loss
 from fastnst.losses.vgg_layers import STYLE_LAYERS
-from fastnst.models.conditional import ArbitraryNet, MultiStyleNet, Pooling
+from fastnst.models.arbitrary import ArbitraryNet, Pooling
+from fastnst.models.conditional import MultiStyleNet
 from fastnst.models.transform_net import TransformNet
 from fastnst.training.failures import due
 

@@ -13,7 +13,8 @@ from fastnst.commands.cli import check_numbers, check_whole, path_of, run
 from fastnst.errors import UserError
 from fastnst.images import UNREADABLE, fit, save, to_rgb
 from fastnst.inference.stylizer import Stylizer
-from fastnst.models.conditional import ArbitraryNet, MultiStyleNet
+from fastnst.models.arbitrary import ArbitraryNet
+from fastnst.models.conditional import MultiStyleNet
 
 ARTWORKS = Path(__file__).resolve().parents[1] / "assets" / "artworks"
 THUMBNAIL = 160  # px
