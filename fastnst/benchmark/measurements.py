@@ -21,7 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from fastnst.benchmark import textbook
 from fastnst.benchmark.steps import DTYPES, clock, contenders, interleaved, make_step, measure_memory
 from fastnst.checkpoint import export as write_checkpoint
-from fastnst.commands.cli import check_flags, check_whole, path_of, run, whole_numbers
+from fastnst.commands.cli import run
+from fastnst.commands.options import check_flags, check_whole, path_of, whole_numbers
 from fastnst.data.crops import Photographs, collate
 from fastnst.data.files import find_photographs, is_readable, sample_photographs
 from fastnst.errors import UserError, is_whole

@@ -5,7 +5,7 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from fastnst.errors import UserError, is_number, is_whole
+from fastnst.commands.options import names_of
+from fastnst.errors import UserError, fail, line_of
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # In a wheel configs and checkpoints lie inside the package, in a clone beside it.
@@ -79,81 +80,7 @@ def run(task: Callable[[DictConfig], object], config_name: str) -> None:
     except (ValueError, TypeError) as error:
         if composed:
             raise
-        sys.exit(fail(f"the options cannot be put together: {_line(error)}"))  # such as data=null
-
-
-def check_whole(cfg: DictConfig, least: Mapping[str, int], optional: Collection[str] = ()) -> None:
-    """Raises UserError unless each key of `least` holds a whole number from that on, or null where it is `optional`."""
-    for key, smallest in least.items():
-        value = OmegaConf.select(cfg, key)
-        if not (value is None and key in optional) and not is_whole(value, smallest):
-            raise UserError(f"{key}={value}: give a whole number from {smallest}")
-
-
-def whole_numbers(cfg: DictConfig, key: str, least: int) -> list[int]:
-    """The list that `key` holds. Raises UserError unless it is one of whole numbers from `least`, and not empty."""
-    values = OmegaConf.select(cfg, key)
-    if not OmegaConf.is_list(values) or not len(values) or not all(is_whole(value, least) for value in values):
-        raise UserError(f"{key}={values}: give whole numbers from {least} in brackets, such as {key}=[256,512]")
-    return list(values)
-
-
-def check_numbers(cfg: DictConfig, ranges: Mapping[str, tuple[float, float]]) -> None:
-    """Raises UserError unless each key of `ranges` holds a number in its range, both ends included."""
-    for key, (least, most) in ranges.items():
-        value = OmegaConf.select(cfg, key)
-        if not is_number(value, least, most):
-            raise UserError(f"{key}={value}: give a number from {least:g} to {most:g}")
-
-
-def check_flags(cfg: DictConfig, *keys: str) -> None:
-    """Raises UserError unless each key holds true or false."""
-    for key in keys:
-        if not isinstance(OmegaConf.select(cfg, key), bool):
-            raise UserError(f"{key}={OmegaConf.select(cfg, key)}: give true or false")
-
-
-def path_of(cfg: DictConfig, key: str) -> Path:
-    """The path that `key` holds, a leading ~ expanded. Raises UserError if it holds none."""
-    return as_path(OmegaConf.select(cfg, key, throw_on_missing=True), key)
-
-
-def as_path(value: object, key: str) -> Path:
-    """`value` as a path, a leading ~ expanded; `key` is named in the UserError if it is none."""
-    if not isinstance(value, str) or not value.strip():
-        raise UserError(f"{key}={value}: give a path")
-    try:
-        return Path(value).expanduser()
-    except RuntimeError as error:
-        raise UserError(f"{key}={value}: {error}") from None
-
-
-def names_of(style: DictConfig) -> list[str]:
-    """The styles' names, which files are called after: `style.name`, or the keys of `style.images` (style=[wave,mosaic]).
-
-    Raises UserError for a name that no file can be called after.
-    """
-    several = style.images and (len(style.images) > 1 or OmegaConf.is_missing(style, "image"))
-    names = list(style.images) if several else [style.name]
-    for name in names:
-        if not isinstance(name, str) or not name.strip() or set(name) & set("/\\\0"):
-            raise UserError(f"style.name={name}: give a name for files, without slashes")
-    return names
-
-
-def paintings_of(style: DictConfig) -> dict[str, Path]:
-    """Each painting's file by the style's name. Raises UserError for a name or a path that is none."""
-    names = names_of(style)
-    images = [style.image] if names == [style.name] else [style.images[name] for name in names]
-    return {name: as_path(image, "style.image") for name, image in zip(names, images, strict=True)}
-
-
-def painting_of(style: DictConfig) -> tuple[str, Path]:
-    """The style's name and its painting's file. Raises UserError if it has several."""
-    paintings = paintings_of(style)
-    if len(paintings) > 1:
-        raise UserError(f"style={', '.join(paintings)}: give one style")
-    return next(iter(paintings.items()))
+        sys.exit(fail(f"the options cannot be put together: {line_of(error)}"))  # such as data=null
 
 
 @contextmanager
@@ -165,12 +92,6 @@ def one_line_errors() -> Iterator[None]:
         # Of the processes that torchrun or SLURM started on a machine, all of which meet the same, the first tells.
         rank = os.environ.get("LOCAL_RANK" if "TORCHELASTIC_RUN_ID" in os.environ else "SLURM_LOCALID", "0")
         sys.exit(fail(explain(error)) if rank == "0" else 2)
-
-
-def fail(message: str) -> int:
-    """Prints one line on stderr. Returns the exit status for bad input."""
-    print(f"fastnst: {message}", file=sys.stderr)
-    return 2
 
 
 def quote(argument: str) -> str:
@@ -195,10 +116,6 @@ def explain(error: BaseException) -> str:
         if isinstance(cause, MissingMandatoryValue):
             return f"{cause.full_key} is missing; give {cause.full_key}=VALUE"
         if isinstance(cause, MisconfigurationException):
-            return f"{_line(cause)} Give another trainer, such as trainer=cpu, or other trainer settings"
+            return f"{line_of(cause)} Give another trainer, such as trainer=cpu, or other trainer settings"
         cause = cause.__cause__
-    return _line(error) or type(error).__name__
-
-
-def _line(error: BaseException) -> str:
-    return re.sub(r"\s+", " ", str(error)).strip()
+    return line_of(error)

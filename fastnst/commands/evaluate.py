@@ -16,7 +16,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from fastnst.checkpoint import load_net, load_style
-from fastnst.commands.cli import check_flags, check_whole, painting_of, path_of, run, whole_numbers
+from fastnst.commands.cli import run
+from fastnst.commands.options import check_flags, check_whole, painting_of, path_of, whole_numbers
 from fastnst.data.files import find_photographs, is_readable, sample_photographs
 from fastnst.errors import UserError
 from fastnst.evaluation.figures import ARTEFACTS, PAINTING_SIZE, flicker, relative_content, relative_style, worth

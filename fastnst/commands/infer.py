@@ -6,7 +6,8 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from fastnst.commands.cli import as_path, check_numbers, check_whole, path_of, run
+from fastnst.commands.cli import run
+from fastnst.commands.options import as_path, check_numbers, check_whole, path_of
 from fastnst.errors import UserError
 from fastnst.images import SUFFIXES, is_folder
 from fastnst.inference import film

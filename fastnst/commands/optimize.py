@@ -8,7 +8,8 @@ from omegaconf import DictConfig, OmegaConf
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from fastnst.commands.cli import check_numbers, check_whole, painting_of, path_of, run, whole_numbers
+from fastnst.commands.cli import run
+from fastnst.commands.options import check_numbers, check_whole, painting_of, path_of, whole_numbers
 from fastnst.errors import UserError
 from fastnst.files import check_writable
 from fastnst.images import best_device, fit, is_folder, load_rgb, save, to_image, to_tensor

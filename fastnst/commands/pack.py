@@ -6,11 +6,12 @@ import sys
 
 from omegaconf import DictConfig
 
-from fastnst.commands.cli import check_whole, fail, path_of, run
+from fastnst.commands.cli import run
+from fastnst.commands.options import check_whole, path_of
 from fastnst.data.files import find_photographs, is_readable
 from fastnst.data.packing import claim, pack_shards
 from fastnst.data.workers import cores
-from fastnst.errors import UserError
+from fastnst.errors import UserError, fail
 from fastnst.files import check_writable
 
 

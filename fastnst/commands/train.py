@@ -1,6 +1,5 @@
 """Trains a net, from a composed config to an exported checkpoint: read `train` from top to bottom."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -9,21 +8,23 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.loggers import TensorBoardLogger
-from torch import Tensor
 
 from fastnst import __version__
-from fastnst.checkpoint import ancestor, export, load_net, load_style, load_training
-from fastnst.commands.cli import check_flags, check_numbers, check_whole, paintings_of, path_of, run
+from fastnst.checkpoint import export
+from fastnst.commands.cli import run
+from fastnst.commands.options import check_flags, check_numbers, check_whole, paintings_of, path_of
 from fastnst.errors import UserError
 from fastnst.files import write_bytes
 from fastnst.images import load_rgb, to_tensor
 from fastnst.losses.vgg_layers import STYLE_LAYERS
 from fastnst.memory import keep_freed_memory
-from fastnst.models.arbitrary import ArbitraryNet, first_row
-from fastnst.models.conditional import MultiStyleNet, StyledNet
+from fastnst.models.arbitrary import ArbitraryNet
 from fastnst.models.transform_net import TransformNet
-from fastnst.training.failures import BEFORE, LAST, BadFiles, BadSteps, Checkpoints, WholeCheckpoints, one_line
-from fastnst.training.module import MODULES, Panels, Progress, Throughput
+from fastnst.training.callbacks import Panels, Progress, Throughput
+from fastnst.training.checkpointing import LAST, Checkpoints, WholeCheckpoints, newest, read_last
+from fastnst.training.failures import BadFiles, BadSteps, one_line
+from fastnst.training.module import MODULES
+from fastnst.training.warm_start import start_from
 
 LEAST = {
     "trainer.max_steps": 1,
@@ -59,7 +60,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
     net = instantiate(cfg.model)
     if isinstance(net, TransformNet) and len(paintings) > 1:
         raise UserError(f"style={', '.join(paintings)}: this model learns one style; give model=multi, or -m to train each")
-    parent = start_from(net, cfg, paintings)
+    init = None if cfg.init is None else path_of(cfg, "init")
+    parent = start_from(net, init, cfg.train, paintings)
     if resume and read_last(resume) != net.architecture:
         raise UserError(f"{resume}: its net is {read_last(resume)}, not {net.architecture}; give the same model")
     layers = [cfg.loss.content_layer, *cfg.loss.style_layers, *(STYLE_LAYERS if isinstance(net, ArbitraryNet) else ())]
@@ -108,46 +110,6 @@ def train(cfg: DictConfig) -> dict[str, float]:
     return losses
 
 
-def start_from(net: TransformNet | StyledNet, cfg: DictConfig, paintings: Mapping[str, Path]) -> str | None:
-    """Loads the weights of `cfg.init`, if it is given, and freezes what `cfg.train` leaves out. Returns the net's ancestor.
-
-    Raises UserError if the nets do not fit, or for another value of `cfg.train`.
-    """
-    parent = None
-    if cfg.init is not None:
-        init = path_of(cfg, "init")
-        start, info = load_net(init)
-        parent = ancestor(start, info)
-        if isinstance(net, ArbitraryNet):
-            net.start(start)
-        elif isinstance(net, MultiStyleNet):
-            net.start(start, first_rows(start, init, paintings))
-        else:
-            if isinstance(start, StyledNet):
-                (row,) = first_rows(start, init, paintings).values()
-                start = start.fold(row)
-            if start.architecture != net.architecture:
-                raise UserError(
-                    f"init={cfg.init}: its net is {start.architecture}, not {net.architecture}; give the same model"
-                )
-            net.load_state_dict(start.state_dict())
-    if cfg.train not in ("all", "norms"):
-        raise UserError(f"train={cfg.train}: give all or norms")
-    if cfg.train == "norms":
-        if not isinstance(net, StyledNet) or cfg.init is None:
-            raise UserError("train=norms: learns new rows for a trained net of several styles; give model=multi init=FILE")
-        net.body.requires_grad_(False)
-    return parent
-
-
-def first_rows(start: TransformNet | StyledNet, init: Path, paintings: Mapping[str, Path]) -> dict[str, Tensor]:
-    """The row, (numbers,), that each style begins at: what a net of any painting predicts for it, or see `first_row`."""
-    if not isinstance(start, ArbitraryNet):
-        return {name: first_row(start, name) for name in paintings}
-    painted, _ = load_style(init, {str(file): 1.0 for file in paintings.values()})
-    return {name: painted.rows[str(file)] for name, file in paintings.items()}
-
-
 def find_checkpoint(cfg: DictConfig) -> Path | None:
     """The .ckpt that `ckpt` names; `ckpt=last` is the newest of this style's runs. None if there is nothing to resume.
 
@@ -160,23 +122,7 @@ def find_checkpoint(cfg: DictConfig) -> Path | None:
         if not path.is_file():
             raise UserError(f"{path}: no such checkpoint to resume; give ckpt=last or the path of a {LAST}")
         return path
-    runs = path_of(cfg, "run_dir").parent
-    # A run killed between two renamings has none but previous.ckpt.
-    found = [path for name in (LAST, BEFORE) for path in runs.glob(f"*/{name}")]
-    return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
-
-
-def read_last(path: Path) -> dict:
-    """The architecture of the net in a .ckpt. Raises UserError if it is damaged, and offers the one before it."""
-    try:
-        return load_training(path)[0].architecture
-    except UserError as error:
-        before = path.with_name(BEFORE)
-        try:
-            load_training(before)
-        except UserError:
-            raise error from None
-        raise UserError(f"{error}; the one before it is whole: give ckpt={before}") from None
+    return newest(path_of(cfg, "run_dir").parent)
 
 
 def check_launch(trainer: pl.Trainer) -> None:

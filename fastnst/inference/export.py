@@ -16,7 +16,8 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from fastnst.checkpoint import load_style
-from fastnst.commands.cli import check_flags, path_of, run
+from fastnst.commands.cli import run
+from fastnst.commands.options import check_flags, path_of
 from fastnst.errors import UserError
 from fastnst.files import check_writable, write_bytes
 from fastnst.models.arbitrary import Painted

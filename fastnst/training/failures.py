@@ -1,17 +1,12 @@
 """What a long run meets and how it goes on: signals, kills, full disks, spoiled steps and files, workers that die.
 
-Callbacks save, stop, skip and count; `one_line` tells what ended a run. With several processes all decide alike, as what one
+Callbacks skip and count; `one_line` tells what ended a run. With several processes all decide alike, as what one
 of them has met is exchanged first.
 """
 
 import errno
-import io
-import os
 import re
-import signal
 import sys
-import threading
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,18 +14,12 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
-from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.environments import LightningEnvironment
-from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_warn
 from torch.optim import Optimizer
 
-from fastnst.commands.cli import explain, fail
-from fastnst.data.workers import STOPS, Reading
-from fastnst.errors import SharedError, UserError
-from fastnst.files import whole
-
-LAST, BEFORE = "last.ckpt", "previous.ckpt"
+from fastnst.data.workers import Reading
+from fastnst.errors import SharedError, UserError, fail, line_of
 
 
 class Stopped(Exception):
@@ -47,73 +36,6 @@ def due(trainer: pl.Trainer) -> bool:
     A CPU need not wait for itself. A GPU must, and does so only when Lightning waits for it anyway, to log.
     """
     return trainer.strategy.root_device.type == "cpu" or trainer.global_step % trainer.log_every_n_steps == 0
-
-
-class WholeCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint under another name first, and keeps the one before it as previous.ckpt.
-
-    Killed at any moment, or out of space, it leaves one of the two, whole.
-    """
-
-    def save_checkpoint(self, checkpoint: dict, path: str | Path, storage_options: object = None) -> None:
-        path, buffer = Path(path), io.BytesIO()
-        torch.save(checkpoint, buffer)
-        with whole(path, part=path.with_suffix(".part")) as part:
-            with open(part, "wb") as file:
-                file.write(buffer.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())  # else a machine that loses power may have renamed a file it has not written
-            if zipfile.is_zipfile(path):  # as torch.save's files are; a damaged one must not take a whole one's place
-                os.replace(path, path.with_name(BEFORE))
-
-
-class Checkpoints(Checkpoint):
-    """Writes last.ckpt into `folder` after each `every` steps, and when a signal ends the run: then raises Stopped.
-
-    folder: the first process's counts. resume: the checkpoint that the run goes on from, or None. Raises SharedError if the
-    processes have not found the same one.
-    """
-
-    def __init__(self, folder: Path, every: int, resume: Path | None):
-        self.folder, self.every, self.resume = folder, every, resume
-        self.signal = 0
-
-    def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
-        found = sorted({str(path or "nothing") for path in _gather(self.resume)})
-        if len(found) > 1:
-            raise SharedError(
-                f"ckpt: the processes would resume different checkpoints ({', '.join(found)}); "
-                "give the path of one that every machine can read"
-            )
-        self.folder = trainer.strategy.broadcast(self.folder)
-
-    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if threading.current_thread() is threading.main_thread():
-            for number in STOPS:
-                signal.signal(number, self._note)  # for Lightning's, which it puts back what was there after fit
-        # Lightning asks at each step whether the first process has had a signal, and a GPU waits for the answer.
-        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
-
-    def _note(self, number: int, frame: object) -> None:
-        self.signal = number
-        if number == signal.SIGINT:
-            signal.signal(number, signal.default_int_handler)  # a second Ctrl-C does not wait
-
-    def on_train_batch_end(self, trainer: pl.Trainer, module, outputs, batch: dict, batch_index: int) -> None:
-        if (batch_index + 1) % trainer.accumulate_grad_batches:
-            return
-        number = 0
-        if due(trainer):
-            mine = torch.tensor(self.signal, device=trainer.strategy.root_device)
-            number = int(trainer.strategy.reduce(mine, reduce_op="max"))
-        if number or trainer.global_step % self.every == 0:
-            trainer.save_checkpoint(self.folder / LAST)
-        if number:
-            raise Stopped(
-                f"stopped by {signal.Signals(number).name} after step {trainer.global_step}, which {self.folder / LAST} "
-                "holds; the same command with ckpt=last goes on from there",
-                number,
-            )
 
 
 class BadSteps(pl.Callback):
@@ -171,7 +93,7 @@ class BadFiles(pl.Callback):
         self.new |= set(batch["bad"]) - self.known
         if not due(trainer):
             return
-        for path in sorted(set().union(*_gather(self.new)) - self.known):
+        for path in sorted(set().union(*gather(self.new)) - self.known):
             self.known.add(path)
             rank_zero_warn(f"{path} cannot be read as a photograph and is skipped ({len(self.known)} so far)")
         self.new = set()
@@ -216,7 +138,7 @@ def _explain(error: BaseException, folder: Path, reading: Reading) -> str | None
         return str(error).strip().splitlines()[-1].removeprefix("fastnst.errors.UserError: ")
     if isinstance(error, OSError):
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return f"the disk of {folder} is full; make room: {again}" if full else explain(error)
+        return f"the disk of {folder} is full; make room: {again}" if full else line_of(error)
     died = re.match(r"DataLoader worker \(pid(?:\(s\))? (\d+).*?\) (.*?)(?:\.|$)", str(error))
     if died:
         return (
@@ -233,7 +155,7 @@ def _is_severed(error: BaseException) -> bool:
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
 
 
-def _gather(mine: object) -> list:
+def gather(mine: object) -> list:
     """Every process's value, in the order of ranks."""
     if not dist.is_initialized():
         return [mine]

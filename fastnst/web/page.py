@@ -9,7 +9,8 @@ from omegaconf import DictConfig
 from PIL import Image, ImageOps
 
 from fastnst.checkpoint import load_net
-from fastnst.commands.cli import check_numbers, check_whole, path_of, run
+from fastnst.commands.cli import run
+from fastnst.commands.options import check_numbers, check_whole, path_of
 from fastnst.errors import UserError
 from fastnst.images import UNREADABLE, fit, save, to_rgb
 from fastnst.inference.stylizer import Stylizer
