@@ -8,7 +8,7 @@ import torch
 from conftest import picture
 
 from fastnst.checkpoint import load_net
-from fastnst.commands.evaluate import main, trained_objective
+from fastnst.commands.evaluate import main
 from fastnst.commands.train import main as train
 from fastnst.data.files import sample_photographs
 from fastnst.errors import UserError
@@ -22,6 +22,7 @@ from fastnst.evaluation.figures import (
     spots,
     worth,
 )
+from fastnst.evaluation.measurements import trained_objective
 from fastnst.images import fit, load_rgb, to_tensor
 from fastnst.losses import recipes
 from fastnst.losses.vgg import LossNetwork
