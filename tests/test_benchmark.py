@@ -6,8 +6,9 @@ import pytest
 import torch
 from conftest import picture
 
-from fastnst.benchmark.measurements import FAST, main, photographs
+from fastnst.benchmark.measurements import photographs
 from fastnst.benchmark.steps import contenders, make_step
+from fastnst.commands.benchmark import FAST, main
 from fastnst.data.files import find_photographs
 from fastnst.images import load_rgb, to_tensor
 

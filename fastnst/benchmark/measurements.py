@@ -1,11 +1,9 @@
-"""Times a training step, its parts, decoding and inference, and measures memory: read `benchmark` from top to bottom.
+"""Times a training step, its parts, decoding and inference.
 
 All that is compared runs in turn, round after round, and medians are compared: what else the machine does meets all alike.
 """
 
-import json
 import platform
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,80 +11,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from omegaconf import DictConfig, OmegaConf
 from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from fastnst.benchmark import textbook
-from fastnst.benchmark.steps import DTYPES, clock, contenders, interleaved, make_step, measure_memory
+from fastnst.benchmark.steps import DTYPES, clock, contenders, interleaved, make_step
 from fastnst.checkpoint import export as write_checkpoint
-from fastnst.commands.cli import run
-from fastnst.commands.options import check_flags, check_whole, path_of, whole_numbers
 from fastnst.data.crops import Photographs, collate
 from fastnst.data.files import find_photographs, is_readable, sample_photographs
-from fastnst.errors import UserError, is_whole
-from fastnst.files import check_writable, write_bytes
+from fastnst.errors import UserError
 from fastnst.images import best_device, load_rgb, to_tensor
 from fastnst.inference.export import Product, export_product
 from fastnst.inference.stylizer import Stylizer
 from fastnst.losses.terms import content_loss
-from fastnst.memory import keep_freed_memory
 from fastnst.models.transform_net import TransformNet
 
-FAST = {"width": 4, "batch_size": 2, "size": 32, "rounds": 2, "inference_sizes": [32], "memory_steps": [[1, 32]], "count": 4}
-LEAST = 32  # px, of any side
 SCALE = (0.5, 1.0)  # of the training crops, as configs/data has it
-
-
-def benchmark(cfg: DictConfig) -> dict:
-    """Measures what `cfg` (configs/benchmark.yaml) names and writes it to `cfg.out`. Returns the contents of results.json.
-
-    Raises UserError for anything in `cfg` that cannot be used.
-    """
-    check_flags(cfg, "fast")
-    check_whole(cfg, {"width": 1, "batch_size": 1, "size": LEAST, "rounds": 1, "data.count": 1})
-    sizes, steps = whole_numbers(cfg, "inference_sizes", LEAST), memory_steps(cfg)
-    if any(side % 4 for side in (cfg.size, *sizes)):
-        raise UserError("size, inference_sizes: give multiples of 4, as the textbook net takes no others")
-    settings = {key: cfg[key] for key in ("width", "batch_size", "size", "rounds")}
-    settings |= {"inference_sizes": sizes, "memory_steps": steps, "count": cfg.data.count}
-    settings = FAST if cfg.fast else settings
-    out = path_of(cfg, "out") / "fast" if cfg.fast else path_of(cfg, "out")
-    root = None if cfg.data.root is None else path_of(cfg, "data.root")
-    device = best_device()
-    check_writable(out)
-
-    with photographs(root, settings["count"]) as folder:
-        paths = find_photographs(folder)
-        crops = Photographs(paths, settings["size"], SCALE, seed=0)
-        batch = collate([crops[i, i % len(paths)] for i in range(settings["batch_size"])])["image"]
-        results = {
-            "machine": machine(device),
-            "settings": settings,
-            "losses": compare_losses(batch.to(device), settings["width"]),
-            "step": time_steps(batch, settings, device),
-            "decoding": time_decoding(folder, settings),
-            "inference": [time_inference(side, settings) for side in settings["inference_sizes"]],
-        }
-        parts = {name: time_parts(batch.to(device), crops, settings, dtype) for name, dtype in DTYPES.items()}
-    memory = [measure_memory(*step, settings["width"]) for step in settings["memory_steps"]]
-    results |= {"parts": parts, "memory": memory}
-    table = markdown(results)
-    write_bytes(out / "table.md", table.encode())
-    write_bytes(out / "results.json", json.dumps(results, indent=1).encode())
-    print(f"{table}\n{out}")
-    return results
-
-
-def memory_steps(cfg: DictConfig) -> list[list[int]]:
-    steps = OmegaConf.to_container(cfg.memory_steps) if OmegaConf.is_list(cfg.memory_steps) else [None]
-    for step in steps:
-        if not (isinstance(step, list) and len(step) == 2 and is_whole(step[0], 1) and is_whole(step[1], LEAST)):
-            raise UserError(
-                f"memory_steps={cfg.memory_steps}: give pairs of a batch from 1 and a side from {LEAST}, such as [[4,256]]"
-            )
-    return steps
 
 
 def machine(device: torch.device) -> dict:
@@ -349,102 +290,3 @@ def onnx_session(net: TransformNet, path: Path):
     options.intra_op_num_threads = torch.get_num_threads()
     export_product(Product(net, inside=True, half=False).eval(), "onnx", path, {})
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def markdown(results: dict) -> str:
-    """The results as Markdown tables."""
-    settings, host = results["settings"], results["machine"]
-    where = host["gpu"] or f"{host['threads']} CPU threads ({host['cpu']})"
-    lines = [
-        "# Benchmark",
-        "",
-        f"On {where}, torch {host['torch']}; medians of {settings['rounds']} rounds.",
-        "",
-        f"## A training step: batch {settings['batch_size']}, {settings['size']} px, width {settings['width']}",
-        "",
-        *rows(
-            ("step", "seconds", "images / s", "times the textbook's speed"),
-            (
-                (n, f"{s['seconds']:.3g}", f"{s['images_per_second']:.3g}", f"{s['ratio']:.2f}")
-                for n, s in results["step"].items()
-            ),
-        ),
-        "",
-        "Relative differences of our losses from the textbook's on one batch:",
-        "",
-        *rows(
-            ("precision", "total", "content", "style", "tv"),
-            (
-                (kind, *(f"{terms[t]:.1e}" for t in ("total", "content", "style", "tv")))
-                for kind, terms in results["losses"].items()
-            ),
-        ),
-    ]
-    for dtype, parts in results["parts"].items():
-        lines += [
-            "",
-            f"## Parts of our step, {dtype}",
-            "",
-            f"Matrix-product peak {parts['peak_gflops']:.0f} GFLOP/s; {parts['seconds']:.3g} s without the data.",
-            "",
-            *rows(
-                ("part", "seconds", "share", "GFLOP", "GFLOP / s", "of the peak"),
-                (
-                    (
-                        p["part"],
-                        f"{p['seconds']:.3g}",
-                        "" if p["share"] is None else f"{p['share']:.1%}",
-                        f"{p['gflop']:.3g}" if p["gflop"] else "",
-                        f"{p['gflops']:.0f}" if p["gflop"] else "",
-                        f"{p['fraction_of_peak']:.0%}" if p["gflop"] else "",
-                    )
-                    for p in parts["parts"]
-                ),
-            ),
-        ]
-    lines += [
-        "",
-        f"## Decoding to {settings['size']} px, on one core",
-        "",
-        *rows(
-            ("what", "images / s", "times torchvision's"),
-            ((n, f"{d['images_per_second']:.0f}", f"{d['ratio']:.2f}") for n, d in results["decoding"].items()),
-        ),
-        "",
-        "## Inference, one square picture",
-        "",
-        *rows(
-            ("px", *(f"{name} (s)" for name in results["inference"][0]["seconds"]), "ours, times the textbook's"),
-            (
-                (i["size"], *(f"{s:.3g}" for s in i["seconds"].values()), f"{i['ratio']['ours']:.2f}")
-                for i in results["inference"]
-            ),
-        ),
-        "",
-        "## Memory of a training step, float32",
-        "",
-        *rows(
-            ("batch", "px", "before (MB)", "peak (MB)", "peak, recomputed (MB)", "seconds, recomputed"),
-            (
-                (
-                    m["batch_size"],
-                    m["size"],
-                    *("not told" if v is None else v for v in (m["kept"]["before_mb"], m["kept"]["peak_mb"])),
-                    "not told" if m["recomputed"]["peak_mb"] is None else m["recomputed"]["peak_mb"],
-                    f"{m['recomputed']['seconds'] / m['kept']['seconds']:.2f} times",
-                )
-                for m in results["memory"]
-            ),
-        ),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def rows(head: tuple, body) -> list[str]:
-    return [f"| {' | '.join(map(str, row))} |" for row in (head, ("---",) * len(head), *body)]
-
-
-def main() -> None:
-    sys.argv[1:] = ["fast=true" if argument == "--fast" else argument for argument in sys.argv[1:]]
-    keep_freed_memory()  # as scripts/train.py and scripts/infer.py do
-    run(benchmark, "benchmark")
