@@ -9,7 +9,8 @@ import torch
 
 from fastnst.checkpoint import export as write_checkpoint
 from fastnst.checkpoint import load_net
-from fastnst.inference.export import largest_difference, load_exported, main
+from fastnst.commands.export import main
+from fastnst.inference.export import largest_difference, load_exported
 from fastnst.models.transform_net import TransformNet
 
 

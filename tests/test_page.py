@@ -20,14 +20,15 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from fastnst.checkpoint import export
+from fastnst.commands.export import main as export_main
+from fastnst.commands.serve import main, serve
 from fastnst.commands.train import main as train
 from fastnst.errors import UserError
 from fastnst.images import load_rgb
-from fastnst.inference.export import main as export_main
+from fastnst.inference.stylizer import Stylizer
 from fastnst.models.arbitrary import ArbitraryNet
 from fastnst.models.transform_net import TransformNet
-from fastnst.web import page as serve
-from fastnst.web.page import Studio, main
+from fastnst.web.page import Studio
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -142,7 +143,7 @@ def test_upload_restyle_compare_download(browser, checkpoints, tmp_path):
     export(checkpoints / "any.safetensors", ArbitraryNet(width=4), {"style": {"size": 64}, "objective": objective})
     cfg = OmegaConf.load(ROOT / "configs" / "serve.yaml")
     cfg = OmegaConf.merge(cfg, {"checkpoints": str(checkpoints), "max_megapixels": 1})
-    served, address = serve.launch(cfg, block=False)
+    served, address = serve(cfg, block=False)
     try:
         picture(0, 300, 200).save(tmp_path / "photo.png")
         Image.new("L", (1200, 1000)).save(tmp_path / "large.png")
@@ -166,7 +167,7 @@ def test_upload_restyle_compare_download(browser, checkpoints, tmp_path):
             })""",
         )
         before, after = (np.array(pixels).reshape(200, 300, 4)[..., :3] for pixels in shown)
-        expected = np.asarray(serve.Stylizer(checkpoints / "sea.safetensors")(picture(0, 300, 200)), int)
+        expected = np.asarray(Stylizer(checkpoints / "sea.safetensors")(picture(0, 300, 200)), int)
         assert np.abs(before - np.asarray(picture(0, 300, 200), int)).max() <= 1
         assert np.abs(after - expected).max() <= 1 and np.abs(after - before).mean() > 5
         with page.expect_download() as download:
@@ -206,7 +207,7 @@ def test_onnx_runs_in_the_browser(browser, command, checkpoints, tmp_path):
         page.set_input_files("#photograph", tmp_path / "photo.png")
         page.get_by_text("150 x 101 px in").wait_for(timeout=60_000)
         pixels = page.evaluate("[...result.getContext('2d').getImageData(0, 0, 150, 101).data]")
-        expected = np.asarray(serve.Stylizer(checkpoints / "sea.safetensors")(picture(0, 150, 101)), int)
+        expected = np.asarray(Stylizer(checkpoints / "sea.safetensors")(picture(0, 150, 101)), int)
         assert np.abs(np.array(pixels).reshape(101, 150, 4)[..., :3] - expected).max() <= 1
         page.set_input_files("#photograph", tmp_path / "text.png")
         page.get_by_text("This file is not a picture.").wait_for()

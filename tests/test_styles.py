@@ -12,11 +12,11 @@ from PIL import Image
 import fastnst
 from fastnst.checkpoint import export, load_net, load_style
 from fastnst.commands.evaluate import main as evaluate
+from fastnst.commands.export import main as export_other
 from fastnst.commands.infer import main as infer
 from fastnst.commands.train import main as train
 from fastnst.data.files import sample_photographs
 from fastnst.errors import UserError
-from fastnst.inference.export import main as export_other
 from fastnst.losses.objective import Objective
 from fastnst.losses.vgg import LossNetwork
 from fastnst.losses.vgg_layers import STYLE_LAYERS

@@ -11,7 +11,7 @@ from fastnst.commands.options import as_path, check_numbers, check_whole, path_o
 from fastnst.errors import UserError
 from fastnst.images import SUFFIXES, is_folder
 from fastnst.inference import film
-from fastnst.inference.stylizer import LEAST, Stylizer, check_controls, find_pictures, stylize_file
+from fastnst.inference.stylizer import LEAST, Stylizer, check_controls, stylize_file
 from fastnst.memory import keep_freed_memory
 
 
@@ -79,6 +79,36 @@ def infer_film(
 
         film.restyle_film(stylizer, source, target, size, temporal, show, **controls)
     print(target)
+
+
+def find_pictures(img: str) -> tuple[Path, list[Path]]:
+    """The pictures that `img`, a file, a folder (all below it) or a glob, names, and the folder their names start from.
+
+    Raises UserError if there are none.
+    """
+    path = Path(img)
+    if path.is_file():
+        return path.parent, [path]
+    if path.is_dir():
+        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        if not found:
+            raise UserError(f"img={img}: no pictures ({', '.join(SUFFIXES)}) in this folder or below it")
+        return path, found
+    if any(character in img for character in "*?["):
+        root = Path(path.anchor) if path.is_absolute() else Path()
+        try:
+            found = sorted(p for p in root.glob(str(path.relative_to(path.anchor))) if p.is_file())
+        except ValueError as error:
+            raise UserError(f"img={img}: {error}") from None
+        if found:
+            parents = {p.parent for p in found}
+            return (parents.pop() if len(parents) == 1 else _common_parent(found)), found
+        raise UserError(f"img={img}: nothing matches this pattern")
+    raise UserError(f"img={img}: no such picture or folder")
+
+
+def _common_parent(paths: list[Path]) -> Path:
+    return next(parent for parent in paths[0].parents if all(p.is_relative_to(parent) for p in paths))
 
 
 def main() -> None:

@@ -1,10 +1,7 @@
 """Exports a checkpoint to other runtimes, ONNX, TorchScript or torch.export's archive, and runs what it has written."""
 
-import copy
 import io
 import json
-import subprocess
-import tarfile
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -12,22 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from fastnst.checkpoint import load_style
-from fastnst.commands.cli import run
-from fastnst.commands.options import check_flags, path_of
 from fastnst.errors import UserError
-from fastnst.files import check_writable, write_bytes
-from fastnst.models.arbitrary import Painted
+from fastnst.files import write_bytes
 from fastnst.models.transform_net import TransformNet
 
 SUFFIX = {"onnx": ".onnx", "torchscript": ".pt", "pt2": ".pt2"}
 SIZES = ((1, 16, 16), (1, 51, 70), (3, 64, 33), (2, 130, 97))  # batch, height and width that an exported file is tried at
-ONNXRUNTIME_WEB = "onnxruntime-web@1.30.0"
-RUNTIME_FILES = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
-PAGE = Path(__file__).parents[1] / "web" / "browser" / "index.html"
 LEAST, MOST = 16, 32768  # px, the sides that an exported file takes
 
 
@@ -135,62 +124,9 @@ def largest_difference(call: Callable[[np.ndarray], np.ndarray], net: TransformN
     return worst
 
 
-def export_page(onnx_file: Path, folder: Path) -> None:
-    """Makes a folder of static files that restyles in a browser, offline: a page, the style, and ONNX Runtime's WebAssembly.
-
-    The runtime comes from the npm registry, by npm. Raises UserError where it cannot be had.
-    """
-    with tempfile.TemporaryDirectory() as temporary:
-        try:
-            subprocess.run(
-                ["npm", "pack", "--silent", ONNXRUNTIME_WEB], cwd=temporary, check=True, capture_output=True, timeout=300
-            )
-        except (OSError, subprocess.SubprocessError) as error:
-            raise UserError(f"page=true needs npm and its registry, for {ONNXRUNTIME_WEB} ({error})") from None
-        (archive,) = Path(temporary).glob("*.tgz")
-        with tarfile.open(archive) as package:
-            for name in RUNTIME_FILES:
-                write_bytes(folder / name, package.extractfile(f"package/dist/{name}").read())
-    write_bytes(folder / "index.html", PAGE.read_bytes())
-    write_bytes(folder / "style.onnx", onnx_file.read_bytes())
-
-
 def _pictures(size: tuple[int, int, int], inside: bool) -> Tensor:
     """Smooth random pictures of (batch, height, width)."""
     generator = torch.Generator().manual_seed(sum(size))
     coarse = torch.rand(size[0], 3, 5, 7, generator=generator)
     pictures = nn.functional.interpolate(coarse, size[1:], mode="bilinear")
     return (pictures * 255).round().byte().permute(0, 2, 3, 1).contiguous() if inside else pictures
-
-
-def export(cfg: DictConfig) -> None:
-    """Does what `cfg` (configs/export.yaml) describes. Raises UserError for anything in it that cannot be used."""
-    if cfg.format not in SUFFIX:
-        raise UserError(f"format={cfg.format}: give {', '.join(SUFFIX)}")
-    if cfg.processing not in ("inside", "outside"):
-        raise UserError(f"processing={cfg.processing}: give inside or outside")
-    check_flags(cfg, "half", "page")
-    if cfg.page and (cfg.format, cfg.processing) != ("onnx", "inside"):
-        raise UserError("page=true: the page runs format=onnx with processing=inside")
-    checkpoint, path, suffix = path_of(cfg, "ckpt"), path_of(cfg, "out"), SUFFIX[cfg.format]
-    net, info = load_style(checkpoint, cfg.chosen_style)
-    net = net.at(1.0) if isinstance(net, Painted) else net
-    if path.suffix in SUFFIX.values() and path.suffix != suffix:
-        raise UserError(f"out={path}: a file of format={cfg.format} ends in {suffix}")
-    if path.suffix != suffix:
-        path = path / f"{checkpoint.stem}{suffix}"
-    check_writable(path.parent)
-    inside = cfg.processing == "inside"
-    product = Product(copy.deepcopy(net), inside, cfg.half).eval()
-    export_product(product, cfg.format, path, info | {"processing": cfg.processing, "half": cfg.half})
-    call, _ = load_exported(path, cfg.format)
-    print(f"largest difference from the checkpoint in float32: {largest_difference(call, net, inside):.3g} / 255")
-    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
-    if cfg.page:
-        folder = path.with_name(f"{path.stem}_page")
-        export_page(path, folder)
-        print(f"{folder}: serve it with python -m http.server --directory {folder}")
-
-
-def main() -> None:
-    run(export, "export")

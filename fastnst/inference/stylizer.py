@@ -11,7 +11,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from fastnst.checkpoint import Style, ancestor, load_style
 from fastnst.errors import UserError, is_number, is_whole
-from fastnst.images import SUFFIXES, UNREADABLE, best_device, check_suffix, fit, save, to_rgb
+from fastnst.images import UNREADABLE, best_device, check_suffix, fit, save, to_rgb
 from fastnst.inference.tiling import restyle_in_strips
 from fastnst.memory import give_back_freed_memory, short_of_memory
 from fastnst.models.arbitrary import Painted
@@ -190,36 +190,6 @@ def rows_at_a_time(shape: tuple[int, ...], width: int, free: int) -> int | None:
     if shape[0] * shape[1] * row <= free / 2:
         return None
     return max(LEAST, min(512, int(min(free / 8, 256e6) / row)))
-
-
-def find_pictures(img: str) -> tuple[Path, list[Path]]:
-    """The pictures that `img`, a file, a folder (all below it) or a glob, names, and the folder their names start from.
-
-    Raises UserError if there are none.
-    """
-    path = Path(img)
-    if path.is_file():
-        return path.parent, [path]
-    if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-        if not found:
-            raise UserError(f"img={img}: no pictures ({', '.join(SUFFIXES)}) in this folder or below it")
-        return path, found
-    if any(character in img for character in "*?["):
-        root = Path(path.anchor) if path.is_absolute() else Path()
-        try:
-            found = sorted(p for p in root.glob(str(path.relative_to(path.anchor))) if p.is_file())
-        except ValueError as error:
-            raise UserError(f"img={img}: {error}") from None
-        if found:
-            parents = {p.parent for p in found}
-            return (parents.pop() if len(parents) == 1 else _common_parent(found)), found
-        raise UserError(f"img={img}: nothing matches this pattern")
-    raise UserError(f"img={img}: no such picture or folder")
-
-
-def _common_parent(paths: list[Path]) -> Path:
-    return next(parent for parent in paths[0].parents if all(p.is_relative_to(parent) for p in paths))
 
 
 def stylize_file(stylizer: Stylizer, source: Path, target: Path, size: int | None = None, **controls: object) -> None:

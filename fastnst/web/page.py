@@ -5,12 +5,9 @@ import tempfile
 import threading
 from pathlib import Path
 
-from omegaconf import DictConfig
 from PIL import Image, ImageOps
 
 from fastnst.checkpoint import load_net
-from fastnst.commands.cli import run
-from fastnst.commands.options import check_numbers, check_whole, path_of
 from fastnst.errors import UserError
 from fastnst.images import UNREADABLE, fit, save, to_rgb
 from fastnst.inference.stylizer import Stylizer
@@ -151,13 +148,12 @@ def build_page(studio: Studio):
     return page.queue(max_size=VISITORS)
 
 
-def launch(cfg: DictConfig, block: bool = True):
-    """Serves what `cfg` (configs/serve.yaml) describes. Returns the page and its address, once it is up if not `block`.
+def launch(checkpoints: Path, host: str, port: int | None, max_bytes: int, max_pixels: float):
+    """Serves the page of a folder of checkpoints, and returns it, once it is up, and its address.
 
-    Raises UserError for anything in `cfg` that cannot be used.
+    port: None takes the first free one from 7860 on. max_bytes, max_pixels: the largest picture that strangers may send.
+    Raises UserError if Gradio is not installed, or the folder holds no checkpoint.
     """
-    check_numbers(cfg, {"max_megabytes": (0.1, 1e4), "max_megapixels": (0.1, 1e3)})
-    check_whole(cfg, {"port": 1}, optional=["port"])
     # All that is uploaded and made lies in one folder, which goes with the process.
     folder = tempfile.TemporaryDirectory(prefix="fastnst-")
     os.environ["GRADIO_TEMP_DIR"] = folder.name
@@ -166,18 +162,11 @@ def launch(cfg: DictConfig, block: bool = True):
         import gradio as gr
     except ImportError:
         raise UserError("the page needs Gradio: pip install 'fastnst[page]'") from None
-    page = build_page(Studio(path_of(cfg, "checkpoints"), Path(folder.name), cfg.max_megapixels * 1e6))
+    page = build_page(Studio(checkpoints, Path(folder.name), max_pixels))
     page.folder = folder
     _, address, _ = page.launch(
-        server_name=cfg.host, server_port=cfg.port, prevent_thread_lock=True, quiet=True, show_error=True, share=False,
-        max_file_size=int(cfg.max_megabytes * 1e6), allowed_paths=[folder.name], ssr_mode=False, footer_links=[],
+        server_name=host, server_port=port, prevent_thread_lock=True, quiet=True, show_error=True, share=False,
+        max_file_size=max_bytes, allowed_paths=[folder.name], ssr_mode=False, footer_links=[],
         theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),  # no fonts from elsewhere
     )  # fmt: skip
-    print(f"fastnst is at {address}", flush=True)
-    if block:
-        page.block_thread()
     return page, address
-
-
-def main() -> None:
-    run(launch, "serve")
