@@ -1,4 +1,4 @@
-"""Exports a checkpoint to another runtime: python scripts/export.py ckpt=... format=onnx. See configs/export.yaml."""
+"""Exports a checkpoint: python scripts/export.py ckpt=... format=onnx. See configs/inference/export.yaml."""
 
 import sys
 from pathlib import Path

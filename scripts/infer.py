@@ -1,4 +1,4 @@
-"""Restyles pictures: python scripts/infer.py ckpt=checkpoints/wave.safetensors img=photo.jpg. See configs/infer.yaml."""
+"""Restyles pictures: python scripts/infer.py ckpt=... img=photo.jpg. See configs/inference/infer.yaml."""
 
 import sys
 from pathlib import Path

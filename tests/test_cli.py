@@ -9,9 +9,12 @@ import zipfile
 
 import pytest
 from conftest import ROOT
+from omegaconf import OmegaConf
 
 from fastnst.commands.cli import quote
-from fastnst.commands.train import main
+from fastnst.commands.export import main as export
+from fastnst.commands.infer import main as infer
+from fastnst.commands.train import main as train
 
 
 @pytest.mark.parametrize(
@@ -50,7 +53,7 @@ def test_bad_input_gets_one_line(command, tmp_path, arguments, message):
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.png").write_text("no picture")
     before = sorted(tmp_path.rglob("*"))
-    status, out, err = command(main, *arguments)
+    status, out, err = command(train, *arguments)
     assert status == 2, err
     assert message in err and len(err.splitlines()) == 1
     assert out == ""
@@ -72,8 +75,31 @@ def test_paths_are_quoted_for_hydra(argument, quoted):
     assert quote(argument) == quoted
 
 
+@pytest.mark.parametrize(
+    "argument, style",
+    [
+        ("style=painting.jpg", "painting.jpg"),
+        ("style=a=(b) [c].jpg", "a=(b) [c].jpg"),
+        ("style={a.jpg: 1, b.jpg: 2}", {"a.jpg": 1, "b.jpg": 2}),
+        ("style=null", None),
+    ],
+)
+def test_style_is_a_plain_key_of_inference(command, argument, style):
+    for main in (infer, export):
+        status, out, err = command(main, argument, "ckpt=x", "--cfg", "job")
+        assert status == 0, err
+        assert OmegaConf.create(out).style == style
+
+
+def test_hydra_writes_nothing_of_its_own(command):
+    for main in (train, infer):
+        hydra = OmegaConf.create(command(main, "--cfg", "hydra")[1]).hydra
+        assert hydra.output_subdir is hydra.job_logging.root is hydra.hydra_logging.root is None
+        assert hydra.run.dir == "."
+
+
 def test_an_experiment_overrides_everything(command):
-    status, out, _ = command(main, "experiment=demo", "--cfg", "job")
+    status, out, _ = command(train, "experiment=demo", "--cfg", "job")
     assert status == 0
     for line in ("out: outputs/demo/${style.name}.safetensors", "checkpoint_every: 100", "  max_steps: 280", "  width: 32"):
         assert line in out.splitlines()
@@ -89,7 +115,7 @@ def test_options_are_read_where_help_texts_are_looked_into(command, monkeypatch)
 
     monkeypatch.delattr(argparse.ArgumentParser, "_check_help", raising=False)
     monkeypatch.setattr(argparse.ArgumentParser, "add_argument", as_python_3_14_does)
-    assert command(main, "--cfg", "job")[0] == 0
+    assert command(train, "--cfg", "job")[0] == 0
 
 
 def test_scripts_run_from_any_directory(tmp_path):
@@ -130,11 +156,12 @@ def test_the_wheel_holds_configs_artworks_weights_and_what_experiments_begin_at(
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         entries = archive.read(next(n for n in names if n.endswith("entry_points.txt"))).decode()
-    for path in (*ROOT.glob("configs/**/*.yaml"), *ROOT.glob("fastnst/assets/**/*.*")):
+    ours = [ROOT / "fastnst/py.typed", *ROOT.glob("fastnst/**/*.py"), *ROOT.glob("fastnst/web/browser/*.*")]
+    for path in (*ROOT.glob("configs/**/*.yaml"), *ROOT.glob("fastnst/assets/**/*.*"), *ours):
         name = path.relative_to(ROOT).as_posix()
         assert (name if name.startswith("fastnst/") else f"fastnst/{name}") in names
     for experiment in ROOT.glob("configs/experiment/*.yaml"):
         for checkpoint in re.findall(r"\$\{shipped:(.+)\}", experiment.read_text()):
             assert f"fastnst/checkpoints/{checkpoint}" in names
-    for command in ("train", "infer", "optimize", "evaluate", "export", "serve", "pack"):
-        assert f"fastnst-{command} = fastnst.{command}:main" in entries
+    for command in ("train", "infer", "optimize", "evaluate", "export", "serve", "pack", "benchmark"):
+        assert f"fastnst-{command} = fastnst.commands.{command}:main" in entries

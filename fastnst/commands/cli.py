@@ -3,9 +3,8 @@
 import argparse
 import functools
 import os
-import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,7 +35,6 @@ PATH_KEYS = (
     "checkpoints",
     "loss_network.weights",
     "init",
-    "chosen_style",
     "data.styles",
 )
 
@@ -44,10 +42,9 @@ PATH_KEYS = (
 def run(task: Callable[[DictConfig], object], config_name: str) -> None:
     """Calls `task` with configs/<config_name>.yaml and sys.argv's overrides; exits with 2 on a user's mistake.
 
-    A `chosen_style` in that config is given as `style=`, which Hydra would take for a choice from the folder configs/style.
+    Groups are the folders beside that file: from configs/inference none can be chosen, and `style` is a key there.
     """
-    if "\nchosen_style:" in (CONFIGS / f"{config_name}.yaml").read_text():
-        sys.argv[1:] = [re.sub("^style=", "chosen_style=", argument) for argument in sys.argv[1:]]
+    file = CONFIGS / config_name
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, and leaves the telling to us
     resolvers = {
         "artwork": lambda name: str(PACKAGE / "assets" / "artworks" / name),
@@ -57,7 +54,8 @@ def run(task: Callable[[DictConfig], object], config_name: str) -> None:
     }
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)
-    sys.argv[1:] = [quote(argument) for argument in sys.argv[1:]]
+    paths = PATH_KEYS if (file.parent / "style").is_dir() else (*PATH_KEYS, "style")
+    sys.argv[1:] = [quote(argument, paths) for argument in sys.argv[1:]]
 
     composed = False
 
@@ -76,7 +74,7 @@ def run(task: Callable[[DictConfig], object], config_name: str) -> None:
     argparse.ArgumentParser._check_help = lambda self, action: None
     try:
         with one_line_errors():
-            hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(guarded)()
+            hydra.main(version_base="1.3", config_path=str(file.parent), config_name=file.name)(guarded)()
     except (ValueError, TypeError) as error:
         if composed:
             raise
@@ -94,11 +92,14 @@ def one_line_errors() -> Iterator[None]:
         sys.exit(fail(explain(error)) if rank == "0" else 2)
 
 
-def quote(argument: str) -> str:
-    """Quotes the value of an override that is a path, so that Hydra's grammar leaves its =, (, [ and spaces alone."""
+def quote(argument: str, paths: Collection[str] = PATH_KEYS) -> str:
+    """Quotes the value of an override that is a path, so that Hydra's grammar leaves its =, (, [ and spaces alone.
+
+    paths: the keys that hold one.
+    """
     key, equals, value = argument.partition("=")
-    is_list = value[:1] + value[-1:] == {"ckpt": "[]", "chosen_style": "{}"}.get(key)
-    if key.lstrip("+") not in PATH_KEYS or not value or value[0] in "'\"" or value in ("null", "???") or is_list:
+    is_list = value[:1] + value[-1:] == {"ckpt": "[]", "style": "{}"}.get(key)
+    if key.lstrip("+") not in paths or not value or value[0] in "'\"" or value in ("null", "???") or is_list:
         return argument
     escaped = value.replace("\\'", "\\\\'").replace("'", "\\'")
     return f"{key}{equals}'{escaped}'"

@@ -15,7 +15,7 @@ from fastnst.web.browser.bundle import export_page
 
 
 def export(cfg: DictConfig) -> None:
-    """Does what `cfg` (configs/export.yaml) describes. Raises UserError for anything in it that cannot be used."""
+    """Does what `cfg` (configs/inference/export.yaml) describes. Raises UserError for anything in it that cannot be used."""
     if cfg.format not in SUFFIX:
         raise UserError(f"format={cfg.format}: give {', '.join(SUFFIX)}")
     if cfg.processing not in ("inside", "outside"):
@@ -24,7 +24,7 @@ def export(cfg: DictConfig) -> None:
     if cfg.page and (cfg.format, cfg.processing) != ("onnx", "inside"):
         raise UserError("page=true: the page runs format=onnx with processing=inside")
     checkpoint, path, suffix = path_of(cfg, "ckpt"), path_of(cfg, "out"), SUFFIX[cfg.format]
-    net, info = load_style(checkpoint, cfg.chosen_style)
+    net, info = load_style(checkpoint, cfg.style)
     net = net.at(1.0) if isinstance(net, Painted) else net
     if path.suffix in SUFFIX.values() and path.suffix != suffix:
         raise UserError(f"out={path}: a file of format={cfg.format} ends in {suffix}")
@@ -44,4 +44,4 @@ def export(cfg: DictConfig) -> None:
 
 
 def main() -> None:
-    run(export, "export")
+    run(export, "inference/export")

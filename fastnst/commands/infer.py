@@ -16,7 +16,7 @@ from fastnst.memory import keep_freed_memory
 
 
 def infer(cfg: DictConfig) -> None:
-    """Restyles what `cfg` (configs/infer.yaml) names. A bad picture among many is reported and skipped; exit status 2 then.
+    """Restyles what `cfg` (configs/inference/infer.yaml) names. A bad picture among many is skipped; exit status 2 then.
 
     Raises UserError if nothing can be done at all.
     """
@@ -27,7 +27,7 @@ def infer(cfg: DictConfig) -> None:
     check_numbers(cfg, {"temporal": (0, 1)})
     name = "+".join(path.stem for path in checkpoints)
     source, out = path_of(cfg, "img"), path_of(cfg, "out")
-    style = cfg.chosen_style
+    style = cfg.style
     style = OmegaConf.to_container(style) if OmegaConf.is_config(style) else style
     if style is not None:
         name += "_" + "+".join(Path(str(key)).stem for key in ([style] if isinstance(style, str) else style))
@@ -113,4 +113,4 @@ def _common_parent(paths: list[Path]) -> Path:
 
 def main() -> None:
     keep_freed_memory()
-    run(infer, "infer")
+    run(infer, "inference/infer")
