@@ -3,14 +3,8 @@
 import json
 
 import pytest
-import torch
-from conftest import picture
 
-from fastnst.benchmark.measurements import photographs
-from fastnst.benchmark.steps import contenders, make_step
 from fastnst.commands.benchmark import FAST, main
-from fastnst.data.files import find_photographs
-from fastnst.images import load_rgb, to_tensor
 
 PARTS = [
     "data (one core)", "transform net, forward", "VGG to relu3_3, photographs", "VGG to relu4_3, results", "Gram matrices",
@@ -51,31 +45,6 @@ def test_fast(command, photographs, tmp_path):
     assert inference["size"] == 32 and set(inference["seconds"]) >= {"textbook", "ours"}
     (memory,) = results["memory"]
     assert memory["kept"].keys() == memory["recomputed"].keys() == {"before_mb", "peak_mb", "seconds"}
-
-
-def test_the_textbooks_step_is_ours():
-    """Losses and gradients, from the same weights on the same photographs."""
-    batch = torch.stack([to_tensor(picture(i, 32, 32)) for i in range(2)])
-    gradients = []
-    for kind in ("textbook", "float32"):
-        step = make_step(kind, 4, torch.device("cpu"))
-        step.losses(batch)["total"].backward()
-        gradients.append(torch.cat([parameter.grad.flatten() for parameter in step.net.parameters()]))
-    assert torch.linalg.norm(gradients[1] - gradients[0]) < 1e-3 * torch.linalg.norm(gradients[0])
-
-
-def test_samples_are_written_as_photographs_of_cocos_size():
-    with photographs(None, 3) as folder:
-        paths = find_photographs(folder)
-        assert len(paths) == 3 and all(load_rgb(path).size == (640, 480) for path in paths)
-
-
-def test_a_step_that_fails_is_not_waited_for():
-    with (
-        contenders(torch.rand(1, 3, 8, 8), 4) as ask,
-        pytest.raises(RuntimeError, match="float32 step has died"),
-    ):
-        ask("float32")
 
 
 @pytest.mark.parametrize(

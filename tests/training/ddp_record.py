@@ -1,4 +1,4 @@
-"""A training that writes down what each of its processes does: FOLDER=... torchrun ... tests/ddp_record.py OVERRIDE...
+"""Writes down what each process of a training does: FOLDER=... torchrun ... tests/training/ddp_record.py OVERRIDE...
 
 FOLDER gets, for each rank, the positions and photographs read (read0.txt), the gradients of each step (gradients0.pt) and
 what was written (written0.txt). With SPOIL=RANK,STEP the loss of that rank is not finite at that step.
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from fastnst.commands.train import main  # noqa: E402
 from fastnst.data import crops  # noqa: E402

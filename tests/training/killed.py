@@ -1,4 +1,4 @@
-"""Kills a training with SIGKILL twenty times: python tests/killed.py RUNS OVERRIDE...; prints the last checkpoint's step.
+"""Kills a training twenty times: python tests/training/killed.py RUNS OVERRIDE...; prints the last checkpoint's step.
 
 One process, which never computes, forks all those that train: imports are paid for once.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from fastnst.checkpoint import load_training  # noqa: E402
 from fastnst.commands.train import main  # noqa: E402

@@ -21,7 +21,7 @@ from fastnst.commands.train import main as train
 # float64 and SGD: a net of four channels blows up float32's rounding, and Adam the sign of a gradient near 0.
 EXACT = ("trainer.precision=64-true", "optimizer.optimizer._target_=torch.optim.SGD", "~optimizer.optimizer.betas",
          "~optimizer.optimizer.eps")  # fmt: skip
-RECORD = str(ROOT / "tests" / "ddp_record.py")
+RECORD = str(ROOT / "tests" / "training" / "ddp_record.py")
 
 
 @pytest.fixture

@@ -4,53 +4,15 @@ import multiprocessing
 import os
 import signal
 import subprocess
-import sys
 
 import pytest
 import torch
-from conftest import ROOT
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fastnst.checkpoint import load_net
 from fastnst.commands.train import main as train
 from fastnst.data import crops
-from fastnst.data.workers import Reading, note
 from fastnst.losses.objective import Objective
-from fastnst.training import module as training
-
-
-@pytest.fixture
-def same_weights(tmp_path):
-    def same(*names: str) -> bool:
-        first, second = (load_net(tmp_path / f"{name}.safetensors")[0].state_dict() for name in names)
-        return all(torch.equal(first[key], second[key]) for key in first)
-
-    return same
-
-
-@pytest.fixture
-def one_thread():
-    """Sums do not depend on how many threads share them out."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def at_step(monkeypatch):
-    """Has the training call something just before a step."""
-    step = training.StyleTransfer.training_step
-
-    def arrange(number: int, call) -> None:
-        def interrupted(self, batch, index):
-            if self.global_step == number:
-                call()
-            return step(self, batch, index)
-
-        monkeypatch.setattr(training.StyleTransfer, "training_step", interrupted)
-
-    return arrange
 
 
 def told(err: str) -> list[str]:
@@ -82,38 +44,6 @@ def test_a_signal_saves_and_the_same_command_goes_on(
     status, out, err = command(train, *again, "out=part.safetensors")
     assert status == 0 and f"run: {last.parent.relative_to(tmp_path)}" in out, err
     assert command(train, *small_training, "out=whole.safetensors")[0] == 0
-    assert same_weights("whole", "part")
-
-
-def test_killed_twenty_times(command, small_training, same_weights, one_thread, tmp_path):
-    kept = ("checkpoint_every=1", "data.workers=0")
-    script = [sys.executable, ROOT / "tests" / "killed.py", tmp_path / "runs/small", *small_training, *kept,
-              "trainer.max_steps=100000", "ckpt=last"]  # fmt: skip
-    done = subprocess.run(script, cwd=tmp_path, stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL)
-    assert done.returncode == 0
-    whole = f"trainer.max_steps={int(done.stdout.splitlines()[-1]) + 3}"
-    assert command(train, *small_training, *kept, whole, "ckpt=last", "out=part.safetensors")[0] == 0
-    assert command(train, *small_training, whole, "checkpoint_every=100", "out=whole.safetensors")[0] == 0
-    assert same_weights("whole", "part")
-    (run,) = tmp_path.glob("runs/small/*/previous.ckpt")
-    assert not list(run.parent.glob("*.part"))
-
-
-def test_a_truncated_checkpoint_is_refused_and_the_one_before_it_offered(command, small_training, same_weights, tmp_path):
-    assert command(train, *small_training, "out=whole.safetensors")[0] == 0
-    (last,) = tmp_path.glob("runs/small/*/last.ckpt")
-    last.write_bytes(last.read_bytes()[:-1000])
-    status, _, err = command(train, *small_training, "ckpt=last")
-    assert status == 2 and len(err.splitlines()) == 1
-    assert f"{last.relative_to(tmp_path)}: not a checkpoint" in err
-    offered = err.strip().split("ckpt=")[-1]
-    assert offered == str(last.with_name("previous.ckpt").relative_to(tmp_path))
-    steps = torch.load(tmp_path / offered, weights_only=True)["global_step"]
-    longer = (*small_training, "trainer.max_steps=8", "checkpoint_every=4")
-    assert command(train, *longer, f"ckpt={offered}", "out=part.safetensors")[0] == 0
-    # The damaged one has not taken the whole one's place at the first writing.
-    assert torch.load(last.with_name("previous.ckpt"), weights_only=True)["global_step"] > steps
-    assert command(train, *longer, "run_dir=runs/other/x", "out=whole.safetensors")[0] == 0
     assert same_weights("whole", "part")
 
 
@@ -250,14 +180,3 @@ def test_a_workers_error_is_one_line(command, small_training, at_step, photograp
     status, _, err = command(train, *small_training, "trainer.max_steps=40", "data.workers=1")
     (line,) = told(err)
     assert status == 2 and "none of the 11 files" in line
-
-
-def test_a_note_is_read_by_its_process():
-    reading = Reading(2)
-    assert reading.of(os.getpid()) is None
-    note("elsewhere.jpg")  # not in a worker: no effect
-    with multiprocessing.get_context("fork").Pool(1, reading.start_worker, (1,)) as pool:
-        pool.apply(note, ("x" * 9000,))
-        process = pool.apply(os.getpid)
-        pool.apply(note, ("a b ü.jpg",))
-    assert reading.of(process) == "a b ü.jpg"

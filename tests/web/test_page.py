@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, picture
+from conftest import ROOT, picture, random_arbitrary, random_multi
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -242,3 +242,21 @@ def test_tensorboard_shows_its_pictures(browser, command, small_training, tmp_pa
     finally:
         board.terminate()
         board.wait()
+
+
+def test_the_page_offers_every_style(tmp_path, paintings, photographs):
+    random_arbitrary(tmp_path)
+    export(tmp_path / "many.safetensors", random_multi(), {"style": {"name": "a+b"}})
+    folder = tmp_path / "page"
+    folder.mkdir()
+    studio = Studio(tmp_path, folder, 1e6)
+    assert list(studio.styles) == ["any: your painting", "many: a", "many: b"] and len(studio.thumbnails()) == 3
+    photograph, rest = str(photographs / "00.jpg"), (1.0, False, 1.0)
+    files = [studio.restyle(photograph, style, *rest)[1] for style in ("many: a", "many: b")]
+    files += [studio.restyle(photograph, "any: your painting", *rest, str(paintings / f"{i}.png"))[1] for i in range(2)]
+    assert len({Image.open(file).tobytes() for file in files}) == 4
+    with pytest.raises(UserError, match="Drop a painting too"):
+        studio.restyle(photograph, "any: your painting", *rest)
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(UserError, match="cannot be"):
+        studio.restyle(photograph, "any: your painting", *rest, str(tmp_path / "text.png"))
