@@ -11,8 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone works from anywhere, installed or not
 
 from fastnst.commands.cli import one_line_errors  # noqa: E402
 from fastnst.data.files import Photograph, find_photographs  # noqa: E402

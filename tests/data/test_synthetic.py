@@ -8,25 +8,25 @@ import pytest
 from conftest import ROOT, picture
 from PIL import Image
 
-from fastnst.data import synthetic as anything
+from fastnst.data import synthetic
 
 
-@pytest.mark.parametrize("technique", anything.TECHNIQUES, ids=lambda technique: technique.__name__)
+@pytest.mark.parametrize("technique", synthetic.TECHNIQUES, ids=lambda technique: technique.__name__)
 def test_each_technique_makes_something_else_of_the_sketch(technique):
     for seed in range(3):
         rng = np.random.default_rng(seed)
-        colors = anything.palette(rng)
-        sketch = anything.compose(rng, colors, 96, 64)
+        colors = synthetic.palette(rng)
+        sketch = synthetic.compose(rng, colors, 96, 64)
         result = technique(rng, sketch, colors)
         assert result.shape == sketch.shape and np.isfinite(result).all()
         assert abs(result - sketch).mean() > 2
 
 
 def test_each_seed_is_one_painting():
-    one, again, other = (anything.draw(seed, 64, 48) for seed in (1, 1, 2))
+    one, again, other = (synthetic.draw(seed, 64, 48) for seed in (1, 1, 2))
     assert one.size == (64, 48) and one.mode == "RGB"
     assert one.tobytes() == again.tobytes() != other.tobytes()
-    after = anything.draw(1, 64, 48, picture(5, 80, 60))
+    after = synthetic.draw(1, 64, 48, picture(5, 80, 60))
     assert after.tobytes() != one.tobytes()
 
 
