@@ -15,12 +15,15 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from fastnst.errors import UserError
-from fastnst.images import write_bytes
-from fastnst.loss_network import STYLE_LAYERS, LossNetwork
-from fastnst.styles import KINDS, ArbitraryNet, MultiStyleNet, Painted
-from fastnst.transform_net import TransformNet
+from fastnst.files import write_bytes
+from fastnst.losses.vgg import LossNetwork
+from fastnst.losses.vgg_layers import STYLE_LAYERS
+from fastnst.models.arbitrary import ArbitraryNet, Painted
+from fastnst.models.conditional import MultiStyleNet
+from fastnst.models.transform_net import TransformNet
 
 FORMAT = "fastnst transform net 1"
+KINDS = {net.kind: net for net in (MultiStyleNet, ArbitraryNet)}
 Style = str | Mapping[str, float] | None  # which style of a checkpoint: see `load_style`
 
 

@@ -1,10 +1,13 @@
-"""The exceptions that users see as a single line, and what values they give are checked by."""
+"""The exceptions that users see as a single line, how they are told, and what values they give are checked by."""
+
+import re
+import sys
 
 
 class UserError(Exception):
     """Something the user can put right. The message is one line: what was wrong, and what to do.
 
-    The command line prints it on stderr and exits with status 2 (see `fastnst.cli`).
+    The command line prints it on stderr and exits with status 2 (see `fastnst.commands.cli`).
     """
 
 
@@ -20,3 +23,14 @@ def is_whole(value: object, least: int) -> bool:
 def is_number(value: object, least: float, most: float) -> bool:
     """Whether a value that a user gave is a number from `least` to `most`, both included; true and false are none."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
+
+
+def fail(message: str) -> int:
+    """Prints one line on stderr. Returns the exit status for bad input."""
+    print(f"fastnst: {message}", file=sys.stderr)
+    return 2
+
+
+def line_of(error: BaseException) -> str:
+    """What an exception says, as one line; its kind, if it says nothing."""
+    return re.sub(r"\s+", " ", str(error)).strip() or type(error).__name__

@@ -1,9 +1,7 @@
-"""Pictures in and out: any file Pillow reads becomes RGB, and a file is written whole or not at all."""
+"""Pictures in and out: any file Pillow reads becomes RGB."""
 
 import io
 import math
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from fastnst.errors import UserError
+from fastnst.files import write_bytes
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 # What Pillow raises on a file that is not a whole picture.
@@ -35,7 +34,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def load_rgb(path: str | Path, size: int | None = None) -> Image.Image:
     """Opens a picture upright in RGB, its short side reduced or enlarged to `size` px if given.
 
-    path: also `fastnst.data.Zipped`. Raises UserError if there is no such file or it is not a whole picture.
+    path: also a `Zipped` of fastnst.data.files. Raises UserError if there is no such file or it is not a whole picture.
     """
     path = Path(path) if isinstance(path, str) else path
     if not path.is_file():
@@ -132,33 +131,3 @@ def is_folder(out: Path) -> bool:
         check_suffix(out)
         return False
     return True
-
-
-def check_writable(folder: Path, key: str = "out") -> None:
-    """Makes the folder if need be. Raises UserError, naming the key, if no file can be written there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise UserError(f"{key}={folder}: cannot be written to ({error.strerror})") from None
-
-
-def write_bytes(path: str | Path, data: bytes) -> None:
-    """Writes under a temporary name beside `path`, then renames: readers see the old file or the whole new one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

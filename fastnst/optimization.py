@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastnst.errors import UserError
-from fastnst.losses import Objective
+from fastnst.losses.objective import Objective
 
 STEP = (1e-5, 0.03)  # the least and the most that an L-BFGS iteration moves pixels by on average, in 0-1
 

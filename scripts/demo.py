@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import fastnst  # noqa: E402
-from fastnst.data import sample_photographs  # noqa: E402
+from fastnst.data.files import sample_photographs  # noqa: E402
 from fastnst.images import load_rgb  # noqa: E402
 
 HEIGHT = 384  # px, of the three pictures

@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
-from fastnst.images import write_bytes  # noqa: E402
+from fastnst.files import write_bytes  # noqa: E402
 
 for name in sys.argv[1:] or ("wave", "mosaic", "starry", "inkwash"):
     data = io.BytesIO()

@@ -11,14 +11,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone works from anywhere, installed or not
 
-from artworks.anything import draw  # noqa: E402
-from fastnst.cli import one_line_errors  # noqa: E402
-from fastnst.data import Photograph, cores, find_photographs  # noqa: E402
+from fastnst.commands.cli import one_line_errors  # noqa: E402
+from fastnst.data.files import Photograph, find_photographs  # noqa: E402
+from fastnst.data.synthetic import draw  # noqa: E402
+from fastnst.data.workers import cores  # noqa: E402
 from fastnst.errors import UserError  # noqa: E402
-from fastnst.images import check_writable, load_rgb, save  # noqa: E402
+from fastnst.files import check_writable  # noqa: E402
+from fastnst.images import load_rgb, save  # noqa: E402
 
 
 def paint(folder: Path, photographs: list[Photograph], number: int) -> None:

@@ -1,4 +1,4 @@
-"""Judges a checkpoint by the slow method: python scripts/evaluate.py ckpt=... style=... See fastnst/evaluate.py."""
+"""Judges a checkpoint by the slow method: python scripts/evaluate.py ckpt=... style=... See configs/evaluate.yaml."""
 
 import sys
 from pathlib import Path
@@ -6,6 +6,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone works from anywhere, installed or not
 
 if __name__ == "__main__":
-    from fastnst.evaluate import main
+    from fastnst.commands.evaluate import main
 
     main()

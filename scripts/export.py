@@ -1,4 +1,4 @@
-"""Exports a checkpoint to another runtime: python scripts/export.py ckpt=... format=onnx. See fastnst/export.py."""
+"""Exports a checkpoint: python scripts/export.py ckpt=... format=onnx. See configs/inference/export.yaml."""
 
 import sys
 from pathlib import Path
@@ -6,6 +6,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone works from anywhere, installed or not
 
 if __name__ == "__main__":
-    from fastnst.export import main
+    from fastnst.commands.export import main
 
     main()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fastnst.data import find_photographs
+from fastnst.data.files import find_photographs
 from fastnst.errors import UserError
 from fastnst.images import load_rgb
 

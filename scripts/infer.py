@@ -1,4 +1,4 @@
-"""Restyles pictures: python scripts/infer.py ckpt=checkpoints/wave.safetensors img=photo.jpg. See configs/infer.yaml."""
+"""Restyles pictures: python scripts/infer.py ckpt=... img=photo.jpg. See configs/inference/infer.yaml."""
 
 import sys
 from pathlib import Path
@@ -6,6 +6,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone works from anywhere, installed or not
 
 if __name__ == "__main__":
-    from fastnst.infer import main
+    from fastnst.commands.infer import main
 
     main()

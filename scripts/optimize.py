@@ -1,4 +1,4 @@
-"""The slow method on one photograph: python scripts/optimize.py content=photo.jpg style=wave. See fastnst/optimize.py."""
+"""The slow method on one photograph: python scripts/optimize.py content=photo.jpg style=wave. See configs/optimize.yaml."""
 
 import sys
 from pathlib import Path
@@ -6,6 +6,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone works from anywhere, installed or not
 
 if __name__ == "__main__":
-    from fastnst.optimize import main
+    from fastnst.commands.optimize import main
 
     main()

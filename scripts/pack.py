@@ -1,4 +1,4 @@
-"""Packs photographs into sharded tar files: python scripts/pack.py root=... out=... See fastnst/pack.py."""
+"""Packs photographs into sharded tar files: python scripts/pack.py root=... out=... See configs/pack.yaml."""
 
 import sys
 from pathlib import Path
@@ -6,6 +6,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone works from anywhere, installed or not
 
 if __name__ == "__main__":  # the processes that it starts may import this file, too
-    from fastnst.pack import main
+    from fastnst.commands.pack import main
 
     main()

@@ -1,4 +1,4 @@
-"""Serves a page that restyles pictures: python scripts/serve.py. See fastnst/serve.py."""
+"""Serves a page that restyles pictures: python scripts/serve.py. See configs/serve.yaml."""
 
 import sys
 from pathlib import Path
@@ -6,6 +6,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone works from anywhere, installed or not
 
 if __name__ == "__main__":
-    from fastnst.serve import main
+    from fastnst.commands.serve import main
 
     main()

@@ -1,12 +1,22 @@
 """Small pictures and a small training, so that the whole path runs in seconds."""
 
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor
+
+import fastnst
+from fastnst.checkpoint import export
+from fastnst.losses.vgg_weights import OXFORD
+from fastnst.models.arbitrary import POOLED, ArbitraryNet
+from fastnst.models.conditional import MultiStyleNet
+from fastnst.models.transform_net import TransformNet
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -81,3 +91,75 @@ def small_training(photographs, tmp_path):
         "model.width=4", "loss.scales=[1]",
         "trainer=cpu", "trainer.max_steps=6", "trainer.log_every_n_steps=1", "checkpoint_every=2",
     )  # fmt: skip
+
+
+def same(a, b):
+    return len(a) == len(b) and all(torch.equal(x["image"], y["image"]) for x, y in zip(a, b, strict=True))
+
+
+def zipped(folder: Path, method: int = zipfile.ZIP_DEFLATED) -> Path:
+    """A zip of the folder, as COCO's are: everything in one folder of its own."""
+    path = folder.with_name(f"{folder.name}_{method}.zip")
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for file in sorted(folder.rglob("*"), reverse=True):
+            archive.write(file, Path("top", file.relative_to(folder)))
+    return path
+
+
+@pytest.fixture
+def several(small_training, paintings):
+    """Overrides for a small training of two styles."""
+    dropped = ("style.image=", "style.name=")
+    return (
+        *(argument for argument in small_training if not argument.startswith(dropped)),
+        f"style.images={{a: '{paintings}/0.png', b: '{paintings}/1.png'}}", "model=multi",
+    )  # fmt: skip
+
+
+def random_multi(styles=("a", "b"), width=4):
+    net = MultiStyleNet(styles, width)
+    torch.nn.init.normal_(net.rows, 0.5, 0.5)
+    return net.eval()
+
+
+def random_arbitrary(tmp_path):
+    net = ArbitraryNet(width=4)
+    torch.manual_seed(0)
+    net.survey(0.1 * torch.rand(128, POOLED))
+    torch.nn.init.normal_(net.head[2].weight, 0, 0.2)
+    info = {"style": {"name": "x", "size": 48}, "objective": {"loss_network": {"network": "vgg16", "weights": "oxford"}}}
+    export(tmp_path / "any.safetensors", net, info)
+    return net
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    torch.manual_seed(0)
+    export(tmp_path / "style.safetensors", TransformNet(width=4), {"style": {"name": "style"}, "steps": 0})
+    return tmp_path / "style.safetensors"
+
+
+@pytest.fixture
+def stylizer(checkpoint):
+    return fastnst.load(checkpoint)
+
+
+class Pixels(torch.nn.Module):
+    """A loss network whose one layer is the picture itself, in units of its `std`."""
+
+    network = "vgg16"
+
+    def __init__(self, std: float):
+        super().__init__()
+        self.std = torch.full((1, 3, 1, 1), std, dtype=torch.float64)
+
+    def forward(self, images, layers):
+        return {layer: images / self.std for layer in layers}
+
+
+def random(*shape):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64)
+
+
+def oxford_state() -> dict[str, torch.Tensor]:
+    return {key: tensor for file in OXFORD for key, tensor in load_file(file).items()}

@@ -25,9 +25,9 @@ from safetensors.torch import save
 from fastnst.checkpoint import export, load_net
 from fastnst.errors import UserError
 from fastnst.images import SUFFIXES, load_rgb
-from fastnst.inference import Stylizer, stylize_file
-from fastnst.serve import Studio
-from fastnst.transform_net import TransformNet
+from fastnst.inference.stylizer import Stylizer, stylize_file
+from fastnst.models.transform_net import TransformNet
+from fastnst.web.page import Studio
 
 EXAMPLES = int(os.environ.get("FASTNST_FUZZ", "400"))
 COUNTS: collections.Counter = collections.Counter()

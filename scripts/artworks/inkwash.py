@@ -9,7 +9,7 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from artworks.brush import SUPERSAMPLING, fractal, grain, points, spline
+from fastnst.data.brush import SUPERSAMPLING, fractal, grain, points, spline
 
 PAPER, INK, SEAL = np.array((240, 228, 202.0)), np.array((24, 24, 30.0)), (196, 52, 36)
 

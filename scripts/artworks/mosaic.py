@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from artworks.brush import SUPERSAMPLING, fractal, points, spline
+from fastnst.data.brush import SUPERSAMPLING, fractal, points, spline
 
 CELL = 8  # px of the supersampled picture per cell of the map of distances
 GROUT = np.array((66, 58, 52.0))

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from artworks.brush import SUPERSAMPLING, fractal, mix, points
+from fastnst.data.brush import SUPERSAMPLING, fractal, mix, points
 
 CELL = 4  # px of the supersampled picture per cell of the sketch
 # Palettes from dark to light, and a star's from its heart outwards.

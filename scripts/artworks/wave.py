@@ -10,7 +10,7 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw
 
-from artworks.brush import SUPERSAMPLING, grain, points, spline
+from fastnst.data.brush import SUPERSAMPLING, grain, points, spline
 
 INDIGO, PRUSSIAN, MID, PALE = (16, 27, 58), (25, 58, 112), (74, 122, 168), (158, 190, 204)
 CREAM, OCHRE, HAZE, CLOUD = (243, 234, 210), (222, 198, 150), (196, 190, 172), (232, 216, 180)

@@ -1,0 +1,122 @@
+"""From a command line to a composed config, and from a user's mistake to one line on stderr and exit status 2."""
+
+import argparse
+import functools
+import os
+import sys
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import hydra
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from fastnst.commands.options import names_of
+from fastnst.errors import UserError, fail, line_of
+
+PACKAGE = Path(__file__).resolve().parents[1]
+# In a wheel configs and checkpoints lie inside the package, in a clone beside it.
+HOME = PACKAGE if (PACKAGE / "configs").is_dir() else PACKAGE.parent
+CONFIGS = HOME / "configs"
+PATH_KEYS = (
+    "ckpt",
+    "img",
+    "content",
+    "out",
+    "run_dir",
+    "style.image",
+    "data.root",
+    "data.val_root",
+    "data.urls",
+    "root",
+    "checkpoints",
+    "loss_network.weights",
+    "init",
+    "data.styles",
+)
+
+
+def run(task: Callable[[DictConfig], object], config_name: str) -> None:
+    """Calls `task` with configs/<config_name>.yaml and sys.argv's overrides; exits with 2 on a user's mistake.
+
+    Groups are the folders beside that file: from configs/inference none can be chosen, and `style` is a key there.
+    """
+    file = CONFIGS / config_name
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, and leaves the telling to us
+    resolvers = {
+        "artwork": lambda name: str(PACKAGE / "assets" / "artworks" / name),
+        "shipped": lambda name: str(HOME / "checkpoints" / name),  # wherever the user stands
+        "styles": names_of,
+        "title": lambda style: "+".join(names_of(style)),
+    }
+    for name, resolver in resolvers.items():
+        OmegaConf.register_new_resolver(name, resolver, replace=True)
+    paths = PATH_KEYS if (file.parent / "style").is_dir() else (*PATH_KEYS, "style")
+    sys.argv[1:] = [quote(argument, paths) for argument in sys.argv[1:]]
+
+    composed = False
+
+    @functools.wraps(task)
+    def guarded(cfg: DictConfig) -> None:
+        nonlocal composed
+        composed = True
+        with one_line_errors():
+            task(cfg)
+
+    def refuse(self: argparse.ArgumentParser, message: str) -> None:
+        raise UserError(f"{message}; see --help")
+
+    argparse.ArgumentParser.error = refuse  # Hydra's parser would print its usage, many lines of it
+    # Python 3.14 looks into help texts, and one of Hydra 1.3's is not a text (facebookresearch/hydra#3121).
+    argparse.ArgumentParser._check_help = lambda self, action: None
+    try:
+        with one_line_errors():
+            hydra.main(version_base="1.3", config_path=str(file.parent), config_name=file.name)(guarded)()
+    except (ValueError, TypeError) as error:
+        if composed:
+            raise
+        sys.exit(fail(f"the options cannot be put together: {line_of(error)}"))  # such as data=null
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turns what a user can put right into one line on stderr and exit status 2; a bug keeps its traceback."""
+    try:
+        yield
+    except (UserError, HydraException, OmegaConfBaseException, MisconfigurationException, OSError) as error:
+        # Of the processes that torchrun or SLURM started on a machine, all of which meet the same, the first tells.
+        rank = os.environ.get("LOCAL_RANK" if "TORCHELASTIC_RUN_ID" in os.environ else "SLURM_LOCALID", "0")
+        sys.exit(fail(explain(error)) if rank == "0" else 2)
+
+
+def quote(argument: str, paths: Collection[str] = PATH_KEYS) -> str:
+    """Quotes the value of an override that is a path, so that Hydra's grammar leaves its =, (, [ and spaces alone.
+
+    paths: the keys that hold one.
+    """
+    key, equals, value = argument.partition("=")
+    is_list = value[:1] + value[-1:] == {"ckpt": "[]", "style": "{}"}.get(key)
+    if key.lstrip("+") not in paths or not value or value[0] in "'\"" or value in ("null", "???") or is_list:
+        return argument
+    escaped = value.replace("\\'", "\\\\'").replace("'", "\\'")
+    return f"{key}{equals}'{escaped}'"
+
+
+def explain(error: BaseException) -> str:
+    """One line for an error: a UserError's own wherever it was wrapped, and what there is to choose from."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError):
+            return str(cause)
+        if isinstance(cause, MissingConfigException) and cause.options:
+            group, _, name = (cause.missing_cfg_file or "").rpartition("/")
+            return f"{group}={name}: there is no such {group}; there are {', '.join(sorted(cause.options))}"
+        if isinstance(cause, MissingMandatoryValue):
+            return f"{cause.full_key} is missing; give {cause.full_key}=VALUE"
+        if isinstance(cause, MisconfigurationException):
+            return f"{line_of(cause)} Give another trainer, such as trainer=cpu, or other trainer settings"
+        cause = cause.__cause__
+    return line_of(error)

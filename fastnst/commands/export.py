@@ -1,0 +1,47 @@
+"""Exports a checkpoint to another runtime, and tries what it has written: read `export` from top to bottom."""
+
+import copy
+
+from omegaconf import DictConfig
+
+from fastnst.checkpoint import load_style
+from fastnst.commands.cli import run
+from fastnst.commands.options import check_flags, path_of
+from fastnst.errors import UserError
+from fastnst.files import check_writable
+from fastnst.inference.export import SUFFIX, Product, export_product, largest_difference, load_exported
+from fastnst.models.arbitrary import Painted
+from fastnst.web.browser.bundle import export_page
+
+
+def export(cfg: DictConfig) -> None:
+    """Does what `cfg` (configs/inference/export.yaml) describes. Raises UserError for anything in it that cannot be used."""
+    if cfg.format not in SUFFIX:
+        raise UserError(f"format={cfg.format}: give {', '.join(SUFFIX)}")
+    if cfg.processing not in ("inside", "outside"):
+        raise UserError(f"processing={cfg.processing}: give inside or outside")
+    check_flags(cfg, "half", "page")
+    if cfg.page and (cfg.format, cfg.processing) != ("onnx", "inside"):
+        raise UserError("page=true: the page runs format=onnx with processing=inside")
+    checkpoint, path, suffix = path_of(cfg, "ckpt"), path_of(cfg, "out"), SUFFIX[cfg.format]
+    net, info = load_style(checkpoint, cfg.style)
+    net = net.at(1.0) if isinstance(net, Painted) else net
+    if path.suffix in SUFFIX.values() and path.suffix != suffix:
+        raise UserError(f"out={path}: a file of format={cfg.format} ends in {suffix}")
+    if path.suffix != suffix:
+        path = path / f"{checkpoint.stem}{suffix}"
+    check_writable(path.parent)
+    inside = cfg.processing == "inside"
+    product = Product(copy.deepcopy(net), inside, cfg.half).eval()
+    export_product(product, cfg.format, path, info | {"processing": cfg.processing, "half": cfg.half})
+    call, _ = load_exported(path, cfg.format)
+    print(f"largest difference from the checkpoint in float32: {largest_difference(call, net, inside):.3g} / 255")
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+    if cfg.page:
+        folder = path.with_name(f"{path.stem}_page")
+        export_page(path, folder)
+        print(f"{folder}: serve it with python -m http.server --directory {folder}")
+
+
+def main() -> None:
+    run(export, "inference/export")

@@ -1,0 +1,116 @@
+"""Restyles a picture, a folder, a glob or a film with a checkpoint."""
+
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
+
+from fastnst.commands.cli import run
+from fastnst.commands.options import as_path, check_numbers, check_whole, path_of
+from fastnst.errors import UserError
+from fastnst.images import SUFFIXES, is_folder
+from fastnst.inference import film
+from fastnst.inference.stylizer import LEAST, Stylizer, check_controls, stylize_file
+from fastnst.memory import keep_freed_memory
+
+
+def infer(cfg: DictConfig) -> None:
+    """Restyles what `cfg` (configs/inference/infer.yaml) names. A bad picture among many is skipped; exit status 2 then.
+
+    Raises UserError if nothing can be done at all.
+    """
+    check_whole(cfg, {"size": LEAST}, optional=["size"])
+    controls = {key: cfg[key] for key in ("strength", "preserve_color", "style_scale", "tile")}
+    check_controls(**controls)
+    checkpoints = [as_path(path, "ckpt") for path in (cfg.ckpt if OmegaConf.is_list(cfg.ckpt) else [cfg.ckpt])]
+    check_numbers(cfg, {"temporal": (0, 1)})
+    name = "+".join(path.stem for path in checkpoints)
+    source, out = path_of(cfg, "img"), path_of(cfg, "out")
+    style = cfg.style
+    style = OmegaConf.to_container(style) if OmegaConf.is_config(style) else style
+    if style is not None:
+        name += "_" + "+".join(Path(str(key)).stem for key in ([style] if isinstance(style, str) else style))
+    if source.is_file() and source.suffix.lower() in film.SUFFIXES:
+        target = out if out.suffix.lower() in film.SUFFIXES else out / f"{source.stem}_{name}.mp4"
+        infer_film(
+            Stylizer(*checkpoints, weights=cfg.weights, style=style), source, target, cfg.size, cfg.temporal, controls
+        )
+        return
+    root, pictures = find_pictures(str(source))
+    into_folder = is_folder(out)
+    if len(pictures) > 1 and not into_folder:
+        raise UserError(f"out={out}: {len(pictures)} pictures need a folder to go to, not a file")
+    stylizer = Stylizer(*checkpoints, weights=cfg.weights, style=style)
+
+    failed = 0
+    for picture in tqdm(pictures, unit="picture", disable=len(pictures) == 1):
+        target = out
+        if into_folder:
+            suffix = picture.suffix if picture.suffix.lower() in SUFFIXES else ".png"
+            target = out / picture.relative_to(root).with_name(f"{picture.stem}_{name}{suffix}")
+        try:
+            with tqdm(total=100, unit="%", leave=False, desc=picture.name, delay=2) as bar:  # shows itself for large ones
+
+                def show(share: float) -> None:
+                    bar.update(round(100 * share) - bar.n)  # noqa: B023
+
+                stylize_file(stylizer, picture, target, cfg.size, **controls, progress=show)
+        except UserError as error:
+            tqdm.write(f"fastnst: {error}", file=sys.stderr)  # above the progress bar
+            failed = 2
+        else:
+            tqdm.write(str(target))
+    if failed:
+        raise SystemExit(failed)
+
+
+def infer_film(
+    stylizer: Stylizer, source: Path, target: Path, size: int | None, temporal: float, controls: dict[str, object]
+) -> None:
+    """Restyles a film, with a progress bar. Raises UserError if it cannot be done."""
+    if target.resolve() == source.resolve():
+        raise UserError(f"out={target}: this is the film itself; give another name")
+    with tqdm(unit="frame", desc=source.name) as bar:
+
+        def show(done: int, total: int | None) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        film.restyle_film(stylizer, source, target, size, temporal, show, **controls)
+    print(target)
+
+
+def find_pictures(img: str) -> tuple[Path, list[Path]]:
+    """The pictures that `img`, a file, a folder (all below it) or a glob, names, and the folder their names start from.
+
+    Raises UserError if there are none.
+    """
+    path = Path(img)
+    if path.is_file():
+        return path.parent, [path]
+    if path.is_dir():
+        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        if not found:
+            raise UserError(f"img={img}: no pictures ({', '.join(SUFFIXES)}) in this folder or below it")
+        return path, found
+    if any(character in img for character in "*?["):
+        root = Path(path.anchor) if path.is_absolute() else Path()
+        try:
+            found = sorted(p for p in root.glob(str(path.relative_to(path.anchor))) if p.is_file())
+        except ValueError as error:
+            raise UserError(f"img={img}: {error}") from None
+        if found:
+            parents = {p.parent for p in found}
+            return (parents.pop() if len(parents) == 1 else _common_parent(found)), found
+        raise UserError(f"img={img}: nothing matches this pattern")
+    raise UserError(f"img={img}: no such picture or folder")
+
+
+def _common_parent(paths: list[Path]) -> Path:
+    return next(parent for parent in paths[0].parents if all(p.is_relative_to(parent) for p in paths))
+
+
+def main() -> None:
+    keep_freed_memory()
+    run(infer, "inference/infer")

@@ -1,0 +1,81 @@
+"""Restyles one photograph by the slow method, coarse to fine: read `optimize_file` from top to bottom."""
+
+from pathlib import Path
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from fastnst.commands.cli import run
+from fastnst.commands.options import check_numbers, check_whole, painting_of, path_of, whole_numbers
+from fastnst.errors import UserError
+from fastnst.files import check_writable
+from fastnst.images import best_device, fit, is_folder, load_rgb, save, to_image, to_tensor
+from fastnst.optimization import initial, optimize, resized
+from fastnst.plots import loss_curves
+
+TERMS = ("total", "content", "style", "tv")
+
+
+def optimize_file(cfg: DictConfig) -> Path:
+    """Runs what `cfg` (configs/optimize.yaml) describes. Returns the result's path.
+
+    Raises UserError for anything in `cfg` that cannot be used.
+    """
+    check_whole(cfg, {"steps": 1, "style.size": 16, "save_every": 1, "seed": 0}, optional=["save_every"])
+    check_numbers(cfg, {"init_noise": (0, 1)})
+    content, (style, painting_file) = path_of(cfg, "content"), painting_of(cfg.style)
+    picture = load_rgb(content)
+    sizes = [max(picture.size)] if cfg.sizes is None else whole_numbers(cfg, "sizes", 16)
+    out, run_dir = path_of(cfg, "out"), path_of(cfg, "run_dir")
+    target = out / f"{content.stem}_{style}_{cfg.recipe_name}.png" if is_folder(out) else out
+    for source in (content, painting_file):
+        if source.resolve().parent == target.resolve().parent and source.stem.startswith(target.stem):
+            raise UserError(f"out={out}: {source} might be overwritten; give another name")
+    device = best_device()
+    layers = [cfg.loss.content_layer, *cfg.loss.style_layers]
+    network = instantiate(cfg.loss_network, layers=layers).to(device, memory_format=torch.channels_last)
+    optimizer, schedule = instantiate(cfg.optimizer.optimizer), instantiate(cfg.optimizer.schedule)
+
+    result, history, passes, board = None, [], [], None
+    for size in sizes:
+        photograph = to_tensor(fit(picture, size)).unsqueeze(0).to(device)
+        # The painting shrinks with the photograph, so that every pass strives for strokes of the same place in it.
+        short_side = max(16, round(cfg.style.size * size / sizes[-1]))
+        painting = to_tensor(load_rgb(painting_file, short_side)).unsqueeze(0).to(device)
+        objective = instantiate(cfg.loss, loss_network=network, style_images=[painting]).to(device)
+        start = initial(cfg.init, photograph, cfg.init_noise, cfg.seed) if result is None else result
+        start = resized(start, *photograph.shape[-2:])
+        passes.append(len(history))
+        iterates = optimize(objective, photograph, start, optimizer, schedule, cfg.steps)
+        with tqdm(iterates, total=cfg.steps + 1, desc=f"{size} px") as bar:
+            for step, result, terms in bar:
+                if board is None:  # at the first iterate, when all else has proved sound
+                    check_writable(target.parent)
+                    check_writable(run_dir, "run_dir")
+                    board = SummaryWriter(run_dir)
+                    board.add_text("config", f"```yaml\n{OmegaConf.to_yaml(cfg, resolve=True)}\n```")
+                    board.add_image("style", painting[0])
+                count = len(history)
+                terms = {name: value.item() for name, value in terms.items()}
+                for name, value in terms.items():
+                    board.add_scalar(name, value, count)
+                weighted = {name: terms[name] * objective.weights.get(name, 1.0) for name in TERMS}
+                history.append(weighted)
+                bar.set_postfix({name: f"{value:.3g}" for name, value in weighted.items()}, refresh=False)
+                if cfg.save_every and step % cfg.save_every == 0:
+                    save(to_image(result[0]), target.with_stem(f"{target.stem}_{count:05}"))
+                    board.add_image("result", result[0], count)
+        board.add_image("result", result[0], len(history) - 1)
+    board.close()
+    save(to_image(result[0]), target)
+    curves = target.with_name(f"{target.stem}_losses.png")
+    loss_curves(curves, history, passes[1:])
+    print(f"losses: {curves}\nrun: {run_dir}\n{target}")
+    return target
+
+
+def main() -> None:
+    run(optimize_file, "optimize")

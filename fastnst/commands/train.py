@@ -1,0 +1,141 @@
+"""Trains a net, from a composed config to an exported checkpoint: read `train` from top to bottom."""
+
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import LearningRateMonitor
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from fastnst import __version__
+from fastnst.checkpoint import export
+from fastnst.commands.cli import run
+from fastnst.commands.options import check_flags, check_numbers, check_whole, paintings_of, path_of
+from fastnst.errors import UserError
+from fastnst.files import write_bytes
+from fastnst.images import load_rgb, to_tensor
+from fastnst.losses.vgg_layers import STYLE_LAYERS
+from fastnst.memory import keep_freed_memory
+from fastnst.models.arbitrary import ArbitraryNet
+from fastnst.models.transform_net import TransformNet
+from fastnst.training.callbacks import Panels, Progress, Throughput
+from fastnst.training.checkpointing import LAST, Checkpoints, WholeCheckpoints, newest, read_last
+from fastnst.training.failures import BadFiles, BadSteps, one_line
+from fastnst.training.module import MODULES
+from fastnst.training.warm_start import start_from
+
+LEAST = {
+    "trainer.max_steps": 1,
+    "checkpoint_every": 1,
+    "style.size": 16,
+    "data.size": 16,
+    "data.batch_size": 1,
+    "max_bad_steps": 0,
+    "seed": 0,
+    "stability.shift": 0,
+}
+
+
+def train(cfg: DictConfig) -> dict[str, float]:
+    """Runs the training that `cfg` (configs/train.yaml) describes and exports `cfg.out`. Returns the validation losses.
+
+    Raises UserError for anything in `cfg` that cannot be used.
+    """
+    check_whole(cfg, LEAST)
+    check_flags(cfg, "compile")
+    check_numbers(cfg, {"stability.weight": (0, 1e6), "stability.noise": (0, 1)})
+    if cfg.stability.weight > 0 and cfg.data.size < 2 * cfg.stability.shift + 32:
+        raise UserError(
+            f"stability.shift={cfg.stability.shift}: data.size={cfg.data.size} leaves too little of a crop moved so far"
+        )
+    resume = find_checkpoint(cfg)
+    run_dir = resume.parent if resume else path_of(cfg, "run_dir")
+    out, paintings = path_of(cfg, "out"), paintings_of(cfg.style)
+    pl.seed_everything(cfg.seed, verbose=False)
+
+    data = instantiate(cfg.data)
+    style_images = {name: to_tensor(load_rgb(path, cfg.style.size)).unsqueeze(0) for name, path in paintings.items()}
+    net = instantiate(cfg.model)
+    if isinstance(net, TransformNet) and len(paintings) > 1:
+        raise UserError(f"style={', '.join(paintings)}: this model learns one style; give model=multi, or -m to train each")
+    init = None if cfg.init is None else path_of(cfg, "init")
+    parent = start_from(net, init, cfg.train, paintings)
+    if resume and read_last(resume) != net.architecture:
+        raise UserError(f"{resume}: its net is {read_last(resume)}, not {net.architecture}; give the same model")
+    layers = [cfg.loss.content_layer, *cfg.loss.style_layers, *(STYLE_LAYERS if isinstance(net, ArbitraryNet) else ())]
+    loss_network = instantiate(cfg.loss_network, layers=layers)
+    objective = instantiate(cfg.loss, loss_network=loss_network, style_images=list(style_images.values()))
+    info = {
+        "version": __version__,
+        # A net of any painting has none of its own: those that style= names are held out.
+        "style": {"name": "any" if isinstance(net, ArbitraryNet) else "+".join(paintings), "size": cfg.style.size},
+        "objective": OmegaConf.to_container(cfg.loss, resolve=True)
+        | {"loss_network": {"network": cfg.loss_network.network, "weights": str(cfg.loss_network.weights)}},
+    }
+    info |= {} if parent is None else {"ancestor": parent}
+    optimizer, schedule = instantiate(cfg.optimizer.optimizer), instantiate(cfg.optimizer.schedule)
+    for part in (net, objective, objective.loss_network) if cfg.compile else ():
+        part.compile()
+    module = MODULES[type(net)](net, objective, optimizer, schedule, info, dict(cfg.stability), style_images)
+
+    trainer = instantiate(
+        cfg.trainer,
+        logger=TensorBoardLogger(run_dir, name="", version="", default_hp_metric=False),
+        callbacks=[
+            Progress(),
+            LearningRateMonitor(),
+            Throughput(),
+            Panels(),
+            BadFiles(),
+            BadSteps(cfg.max_bad_steps),
+            Checkpoints(run_dir, cfg.checkpoint_every, resume),
+        ],
+        plugins=[WholeCheckpoints()],
+    )
+    check_launch(trainer)
+    config = OmegaConf.to_yaml(cfg, resolve=True)
+    with one_line(trainer, run_dir, data.reading):
+        if trainer.is_global_zero:
+            write_bytes(run_dir / "config.yaml", config.encode())
+            trainer.logger.experiment.add_text("config", f"```yaml\n{config}\n```")
+        trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+        trainer.save_checkpoint(run_dir / LAST)
+        (losses,) = trainer.validate(module, data, verbose=False)
+    if trainer.is_global_zero:
+        export(out, net, module.info | {"steps": trainer.global_step, "validation": losses})
+        print(", ".join(f"{name} {value:.4g}" for name, value in losses.items()))
+        print(f"run: {run_dir}\ncheckpoint: {out}")
+    return losses
+
+
+def find_checkpoint(cfg: DictConfig) -> Path | None:
+    """The .ckpt that `ckpt` names; `ckpt=last` is the newest of this style's runs. None if there is nothing to resume.
+
+    Raises UserError if a path is given and no file is there.
+    """
+    if cfg.ckpt is None:
+        return None
+    if cfg.ckpt != "last":
+        path = path_of(cfg, "ckpt")
+        if not path.is_file():
+            raise UserError(f"{path}: no such checkpoint to resume; give ckpt=last or the path of a {LAST}")
+        return path
+    return newest(path_of(cfg, "run_dir").parent)
+
+
+def check_launch(trainer: pl.Trainer) -> None:
+    """Raises UserError if torchrun or SLURM has started other than the trainer's number of processes."""
+    launcher = trainer.strategy.launcher
+    if launcher is not None:
+        try:
+            launcher.cluster_environment.validate_settings(trainer.num_devices, trainer.num_nodes)
+        except ValueError as error:
+            raise UserError(f"{' '.join(str(error).split())} (trainer.devices, trainer.num_nodes)") from None
+
+
+def main() -> None:
+    keep_freed_memory()
+    torch.set_float32_matmul_precision("high")
+    run(train, "train")

@@ -1,0 +1,129 @@
+"""Photographs as files: a folder of them, a zip, or the samples that scikit-image ships."""
+
+import functools
+import io
+import os
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+
+from fastnst.errors import UserError
+from fastnst.images import SUFFIXES, UNREADABLE, decode
+
+# scikit-image's photographs. The two that validate are never trained on; motorcycle_right, nearly the same picture as
+# motorcycle_left, stands on the training side with it.
+SAMPLES_TRAIN = (
+    "astronaut.png", "camera.png", "coffee.png", "motorcycle_left.png", "motorcycle_right.png", "coins.png",
+    "hubble_deep_field.jpg", "moon.png", "brick.png", "grass.png", "gravel.png", "ihc.png",
+)  # fmt: skip
+SAMPLES_VAL = ("chelsea.png", "rocket.jpg")
+
+
+def sample_photographs() -> tuple[list[Path], list[Path]]:
+    """Paths of the training and of the held-out sample photographs. Raises UserError if scikit-image is not installed."""
+    try:
+        import skimage
+    except ImportError:
+        raise UserError(
+            "data=samples needs scikit-image: pip install 'fastnst[samples]', or give data=folder data.root=/path"
+        ) from None
+    folder = Path(skimage.__file__).parent / "data"
+    train, val = ([folder / name for name in names] for names in (SAMPLES_TRAIN, SAMPLES_VAL))
+    for path in (*train, *val):
+        if not path.is_file():
+            raise UserError(f"{path} is missing from scikit-image; install the version that constraints.txt names")
+    return train, val
+
+
+class Zipped(NamedTuple):
+    """A photograph in a zip, read in place: it stands where a Path does, and any process or thread may open it."""
+
+    parent: Path  # the zip
+    inside: str
+
+    def __str__(self) -> str:
+        return f"{self.parent}/{self.inside}"
+
+    @property
+    def name(self) -> str:
+        return PurePosixPath(self.inside).name
+
+    def is_file(self) -> bool:
+        return True
+
+    def open(self, mode: str = "rb") -> io.BytesIO:
+        """All its bytes, whose checksum is right. Raises OSError if they cannot be had."""
+        try:
+            return io.BytesIO(_opened(self.parent, os.getpid()).read(self.inside))
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, KeyError) as error:  # Runtime: unknown compression
+            raise OSError(f"{self}: {error}") from None
+
+
+Photograph = Path | Zipped
+
+
+@functools.cache
+def _opened(path: Path, process: int) -> zipfile.ZipFile:
+    # Of its own for each process, as those that are forked would move one another's position in the file.
+    return zipfile.ZipFile(path)
+
+
+def find_photographs(root: str | Path) -> list[Photograph]:
+    """All jpg, jpeg, png and webp files below the folder `root` or in the zip `root`, sorted.
+
+    Raises UserError if it is neither, has none in it, or is a zip that cannot be read.
+    """
+    root = Path(root).expanduser()
+    if root.is_file():
+        paths = _find_in_zip(root)
+    elif root.is_dir():
+        paths = []
+        for folder, subfolders, names in os.walk(root, followlinks=True):
+            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+            paths += [Path(folder, name) for name in names if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
+        paths.sort()
+    else:
+        raise UserError(f"{root}: no such folder; give data.root=/path/of/photographs, or a zip of them")
+    if not paths:
+        raise UserError(f"{root}: no photographs ({', '.join(SUFFIXES)}) in it or below it")
+    return paths
+
+
+def _find_in_zip(root: Path) -> list[Zipped]:
+    try:
+        with zipfile.ZipFile(root) as archive:
+            members = {member.filename: member for member in archive.infolist()}
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        raise UserError(f"{root}: neither a folder nor a whole zip ({error}); give photographs, or fetch it again") from None
+    names = [n for n in members if n.lower().endswith(SUFFIXES) and not n.startswith(".") and "/." not in n]
+    if any(members[name].flag_bits & 1 for name in names):
+        raise UserError(f"{root}: its photographs are encrypted; unpack it with the password, and give the folder")
+    return [Zipped(root, name) for name in sorted(names, key=lambda name: name.split("/"))]  # as paths are sorted
+
+
+def split(paths: list[Photograph], val_count: int, val_root: str | None) -> tuple[list[Photograph], list[Photograph]]:
+    """Training and validation photographs. Raises UserError if fewer than two are there to be split."""
+    if val_root is not None:
+        return paths, find_photographs(val_root)[:val_count]
+    if len(paths) < 2:
+        raise UserError(f"{paths[0].parent}: one photograph to train on and one to hold out are the least; add another")
+    held_out = set()
+    for index in np.random.default_rng(0).permutation(len(paths)).tolist():
+        if len(held_out) == min(val_count, max(1, len(paths) // 10)):
+            break
+        if is_readable(paths[index]):
+            held_out.add(index)
+    return [p for i, p in enumerate(paths) if i not in held_out], [paths[i] for i in sorted(held_out)]
+
+
+def is_readable(path: Photograph) -> bool:
+    """Whether the file is a whole picture."""
+    try:
+        with path.open("rb") as file:
+            decode(file.read(), 16)
+    except UNREADABLE:
+        return False
+    return True

@@ -1,0 +1,52 @@
+"""Files that are written whole or not at all."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fastnst.errors import UserError
+
+
+def check_writable(folder: Path, key: str = "out") -> None:
+    """Makes the folder if need be. Raises UserError, naming the key, if no file can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(f"{key}={folder}: cannot be written to ({error.strerror})") from None
+
+
+@contextmanager
+def whole(path: str | Path, suffix: str = "", part: Path | None = None) -> Iterator[Path]:
+    """Gives another name beside `path` to write under, then renames: readers see the old file or the whole new one.
+
+    The folder is made if need be. After an exception nothing is left. suffix: what the other name ends in, for a writer
+    that goes by it. part: the other name itself, for a file so large that killed writers must not leave more than one.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if part is None:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=suffix)
+        os.close(descriptor)
+        part = Path(name)
+    try:
+        yield part
+        os.chmod(part, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Writes a file, whole or not at all."""
+    with whole(path) as part:
+        part.write_bytes(data)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

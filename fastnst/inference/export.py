@@ -1,0 +1,132 @@
+"""Exports a checkpoint to other runtimes, ONNX, TorchScript or torch.export's archive, and runs what it has written."""
+
+import io
+import json
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fastnst.errors import UserError
+from fastnst.files import write_bytes
+from fastnst.models.transform_net import TransformNet
+
+SUFFIX = {"onnx": ".onnx", "torchscript": ".pt", "pt2": ".pt2"}
+SIZES = ((1, 16, 16), (1, 51, 70), (3, 64, 33), (2, 130, 97))  # batch, height and width that an exported file is tried at
+LEAST, MOST = 16, 32768  # px, the sides that an exported file takes
+
+
+class Product(nn.Module):
+    """A net with all that a product would have to do around it, for any batch, height and width.
+
+    inside: takes and gives RGB in 0-255, (N, H, W, 3) uint8; otherwise RGB in 0-1, (N, 3, H, W) float32. half: the net
+    computes in half precision. The reflection to multiples of 4 is written as a choice of rows and columns, which every
+    exporter keeps for sizes other than the one it sees.
+    """
+
+    def __init__(self, net: TransformNet, inside: bool, half: bool):
+        super().__init__()
+        self.layers = net.layers.half() if half else net.layers
+        self.inside, self.half_precision = inside, half
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        x = pictures.permute(0, 3, 1, 2).contiguous().float() / 255 if self.inside else pictures
+        height, width = x.shape[2], x.shape[3]
+        x = x.index_select(2, _mirrored(height, x.device)).index_select(3, _mirrored(width, x.device)) * 2 - 1
+        y = TransformNet.output(self.layers(x.half() if self.half_precision else x).float()).clamp(0, 1)
+        rows, columns = torch.arange(height, device=x.device), torch.arange(width, device=x.device)
+        y = y.index_select(2, rows).index_select(3, columns)
+        return (y * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous() if self.inside else y
+
+
+def _mirrored(side: int, device: torch.device) -> Tensor:
+    index = torch.arange((side + 3) // 4 * 4, device=device)
+    return torch.where(index < side, index, 2 * (side - 1) - index)
+
+
+def export_product(product: Product, form: str, path: Path, info: dict) -> None:
+    """Writes `product`, whole or not at all, as `form` (a key of SUFFIX), `info` in its metadata under "fastnst"."""
+    example = _pictures((2, 64, 68), product.inside)
+    metadata, data = json.dumps(info), io.BytesIO()
+    sides = {"height": 1, "width": 2} if product.inside else {"height": 2, "width": 3}
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the exporters' own deprecations
+        if form == "torchscript":
+            torch.jit.save(torch.jit.trace(product, (example,)), data, _extra_files={"fastnst": metadata})
+        elif form == "pt2":
+            dims = {0: torch.export.Dim("batch", min=1, max=4096)}
+            dims |= {axis: torch.export.Dim(name, min=LEAST, max=MOST) for name, axis in sides.items()}
+            program = torch.export.export(product, (example,), dynamic_shapes=(dims,))
+            torch.export.save(program, data, extra_files={"fastnst": metadata})
+        else:
+            data.write(_onnx(product, example, {0: "batch", **{axis: name for name, axis in sides.items()}}, metadata))
+    write_bytes(path, data.getvalue())
+
+
+def _onnx(product: Product, example: Tensor, axes: dict[int, str], metadata: str) -> bytes:
+    try:
+        import onnx
+        import onnxscript  # noqa: F401 (torch's exporter needs it)
+    except ImportError:
+        raise UserError("format=onnx needs more packages: pip install 'fastnst[export]'") from None
+    with tempfile.TemporaryDirectory() as folder:
+        file = str(Path(folder, "net.onnx"))
+        torch.onnx.export(
+            product, (example,), file, dynamo=True, verbose=False, external_data=False,
+            input_names=["pictures"], output_names=["restyled"], dynamic_shapes=(axes,),
+        )  # fmt: skip
+        model = onnx.load(file)
+    onnx.helper.set_model_props(model, {"fastnst": metadata})
+    return model.SerializeToString()
+
+
+def load_exported(path: Path, form: str) -> tuple[Callable[[np.ndarray], np.ndarray], dict]:
+    """An exported file as a function of arrays, run by its own runtime, and the info in its metadata."""
+    if form == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        metadata = session.get_modelmeta().custom_metadata_map["fastnst"]
+        return lambda pictures: session.run(None, {"pictures": pictures})[0], json.loads(metadata)
+    extra = {"fastnst": ""}
+    if form == "torchscript":
+        module = torch.jit.load(str(path), _extra_files=extra)
+    else:
+        module = torch.export.load(str(path), extra_files=extra).module()
+
+    def call(pictures: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return module(torch.from_numpy(pictures)).numpy()
+
+    return call, json.loads(extra["fastnst"])
+
+
+def largest_difference(call: Callable[[np.ndarray], np.ndarray], net: TransformNet, inside: bool) -> float:
+    """Between an exported file and the net in float32, over pictures of SIZES, in parts of 255."""
+    worst = 0.0
+    for size in SIZES:
+        pictures = _pictures(size, inside)
+        x = pictures.permute(0, 3, 1, 2).float() / 255 if inside else pictures
+        with torch.no_grad():
+            expected = net(x).clamp(0, 1) * 255
+        result = torch.from_numpy(call(pictures.numpy())).float()
+        if inside:
+            expected, result = expected.round(), result.permute(0, 3, 1, 2)
+        else:
+            result = result * 255
+        if result.shape != expected.shape:
+            raise RuntimeError(f"an exported net gives {tuple(result.shape)} for {tuple(expected.shape)}")
+        worst = max(worst, (result - expected).abs().max().item())
+    return worst
+
+
+def _pictures(size: tuple[int, int, int], inside: bool) -> Tensor:
+    """Smooth random pictures of (batch, height, width)."""
+    generator = torch.Generator().manual_seed(sum(size))
+    coarse = torch.rand(size[0], 3, 5, 7, generator=generator)
+    pictures = nn.functional.interpolate(coarse, size[1:], mode="bilinear")
+    return (pictures * 255).round().byte().permute(0, 2, 3, 1).contiguous() if inside else pictures

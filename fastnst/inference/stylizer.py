@@ -1,0 +1,210 @@
+"""Inference: a checkpoint restyles pictures, one forward pass each."""
+
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+from PIL import ExifTags, Image, ImageOps
+
+from fastnst.checkpoint import Style, ancestor, load_style
+from fastnst.errors import UserError, is_number, is_whole
+from fastnst.images import UNREADABLE, best_device, check_suffix, fit, save, to_rgb
+from fastnst.inference.tiling import restyle_in_strips
+from fastnst.memory import give_back_freed_memory, short_of_memory
+from fastnst.models.arbitrary import Painted
+from fastnst.models.conditional import scaled
+from fastnst.models.transform_net import TransformNet
+
+LEAST = 16  # px; the transform net's smallest side
+BYTES = 40  # of memory that one pass takes for each px and each channel of the net's width, with a margin
+
+
+class Stylizer:
+    """A trained style, called with a PIL image; or several, mixed: their weights if one net was trained into all, or else
+    their results.
+
+    paths: an exported .safetensors or a Lightning .ckpt, or several. weights: the share of each, scaled to a sum of 1; the
+    same for all if left out. style: which of a checkpoint's styles, see `fastnst.checkpoint.load_style`.
+    Raises UserError if a file is neither, or for weights or styles that do not fit.
+    `info` holds what the (first) checkpoint says of itself: style, objective, steps, version.
+    """
+
+    def __init__(self, *paths: str | Path, weights: Sequence[float] | None = None, style: Style = None):
+        weights = [1.0] * len(paths) if weights is None else list(weights)
+        if len(weights) != len(paths):
+            raise UserError(f"weights={weights}: give one for each of the {len(paths)} checkpoints")
+        self.weights = scaled(weights, f"weights={weights}")
+        self.device = best_device()
+        loaded = [load_style(path, style) for path in paths]
+        self.styles, self.info = [style for style, _ in loaded], loaded[0][1]
+        self.nets = [self._ready(style.at(1.0) if isinstance(style, Painted) else style) for style in self.styles]
+        if are_relatives(loaded):
+            self.nets, self.weights = [interpolated(self.nets, self.weights)], [1.0]
+
+    def _ready(self, net: TransformNet) -> TransformNet:
+        return net.to(self.device, memory_format=torch.channels_last)
+
+    def __call__(
+        self,
+        image: Image.Image,
+        size: int | None = None,
+        *,
+        strength: float = 1.0,
+        preserve_color: bool = False,
+        style_scale: float = 1.0,
+        tile: int | str | None = "auto",
+        progress: Callable[[float], object] = lambda share: None,
+    ) -> Image.Image:
+        """Restyles any picture; the result is upright RGB, or RGBA where the picture has transparency.
+
+        size: the long side in px is reduced to it if it is longer. ICC profile and EXIF (less the orientation, which is
+        carried out) are in the result's `info`.
+        strength: from 0, the photograph, to 1, the result; with a net of any painting, from the photograph's own style to
+        the painting's. preserve_color: the photograph's chroma (Cb, Cr) with the
+        result's luminance (Y). style_scale: strokes so many times as large, by working at a size so many times smaller.
+        tile: rows of the picture computed at a time (see `tiling`: the same result in less memory); None: all at once;
+        `auto`: all at once if there is memory for it. progress: called with the share done of a picture in strips.
+        Raises ValueError for a picture with a side below 16 px, there or at the working size, UserError for other values.
+        """
+        check_controls(strength, preserve_color, style_scale, tile)
+        profile = image.info.get("icc_profile")
+        # Copies are avoided where nothing changes: a picture may be a good part of the memory.
+        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            image = ImageOps.exif_transpose(image)
+        exif = image.getexif()
+        image = image.convert("RGBA") if image.has_transparency_data else to_rgb(image)
+        if size is not None and max(image.size) > size:
+            image = fit(image, size)
+        alpha = image.getchannel("A") if image.mode == "RGBA" else None
+        (result,) = self.restyle([to_rgb(image)], strength, preserve_color, style_scale, tile, progress)
+        if alpha is not None:
+            result.putalpha(alpha)
+        # A profile for CMYK or grayscale values says nothing of the RGB ones that come out.
+        if profile and profile[16:20] == b"RGB ":
+            result.info["icc_profile"] = profile
+        if len(exif):
+            result.info["exif"] = exif.tobytes()
+        return result
+
+    @torch.inference_mode()
+    def restyle(
+        self,
+        photographs: list[Image.Image],
+        strength: float = 1.0,
+        preserve_color: bool = False,
+        style_scale: float = 1.0,
+        tile: int | str | None = "auto",
+        progress: Callable[[float], object] = lambda share: None,
+    ) -> list[Image.Image]:
+        """Restyles RGB pictures of one size in one pass, as `__call__` does one."""
+        size = photographs[0].size
+        working = photographs
+        if style_scale != 1:
+            working = [fit(photograph, max(1, round(max(size) / style_scale))) for photograph in photographs]
+        if min(working[0].size) < LEAST:
+            raise ValueError(f"{working[0].width} x {working[0].height} px is too small; {LEAST} px is the least side")
+        nets, results = self.nets, []
+        if strength < 1 and len(nets) == 1 and isinstance(self.styles[0], Painted):
+            # Between two styles, and not between two pictures: strokes fade without a double image.
+            nets, strength = [self._ready(self.styles[0].at(strength, photographs[0]))], 1.0
+        pixels = [np.asarray(picture) for picture in working]
+        mixed = self._mixed(nets, np.stack(pixels) if len(pixels) > 1 else pixels[0][None], tile, progress)
+        del pixels
+        for photograph, pixels in zip(photographs, mixed, strict=True):
+            result = Image.fromarray(pixels)
+            if result.size != size:
+                result = result.resize(size, Image.Resampling.LANCZOS)
+            if preserve_color:
+                luminance, _, _ = result.convert("YCbCr").split()
+                _, *chroma = photograph.convert("YCbCr").split()
+                result = Image.merge("YCbCr", (luminance, *chroma)).convert("RGB")
+            results.append(Image.blend(photograph, result, strength) if strength < 1 else result)
+        return results
+
+    def _mixed(self, nets: list[TransformNet], pictures: np.ndarray, tile: int | str | None, progress) -> np.ndarray:
+        """The nets' results for pictures, (N, H, W, 3) uint8, mixed by their weights."""
+        if len(nets) == 1:
+            return self._pass(nets[0], pictures, tile, progress)
+        mixed = np.zeros(pictures.shape, np.float32)
+        for i, (net, weight) in enumerate(zip(nets, self.weights, strict=True)):
+            mixed += weight * self._pass(net, pictures, tile, lambda share, i=i: progress((i + share) / len(nets)))
+        return mixed.round().astype(np.uint8)
+
+    def _pass(self, net: TransformNet, pictures: np.ndarray, tile: int | str | None, progress) -> np.ndarray:
+        if tile == "auto":
+            tile = rows_at_a_time(pictures.shape, net.architecture["width"], free_memory(self.device))
+        if tile is not None:
+            with short_of_memory():
+                results = [restyle_in_strips(net, picture, tile, progress) for picture in pictures]
+            return np.stack(results) if len(results) > 1 else results[0][None]
+        batch = torch.tensor(pictures, device=self.device).permute(0, 3, 1, 2).float() / 255
+        results = net(batch.contiguous(memory_format=torch.channels_last))
+        return results.clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def are_relatives(loaded: Sequence[tuple[TransformNet | Painted, dict]]) -> bool:
+    """Whether nets, each with its checkpoint's info, go back to one net by training, so that their weights can be mixed."""
+    if len(loaded) < 2 or not all(isinstance(net, TransformNet) for net, _ in loaded):
+        return False
+    return len({(str(net.architecture), ancestor(net, info)) for net, info in loaded}) == 1
+
+
+def interpolated(nets: Sequence[TransformNet], shares: Sequence[float]) -> TransformNet:
+    """The net with the mean of the nets' weights: one pass for all, and sharper than the mean of their results."""
+    net = copy.deepcopy(nets[0])
+    states = [other.state_dict() for other in nets]
+    for name, tensor in net.state_dict().items():
+        if tensor.is_floating_point():  # batch normalization counts its batches too
+            tensor.copy_(sum(share * state[name] for share, state in zip(shares, states, strict=True)))
+    return net
+
+
+def check_controls(strength: object, preserve_color: object, style_scale: object, tile: object) -> None:
+    """Raises UserError for a value that `Stylizer` does not take."""
+    for name, value, least, most in (("strength", strength, 0, 1), ("style_scale", style_scale, 0.1, 10)):
+        if not is_number(value, least, most):
+            raise UserError(f"{name}={value}: give a number from {least} to {most}")
+    if not isinstance(preserve_color, bool):
+        raise UserError(f"preserve_color={preserve_color}: give true or false")
+    if tile not in ("auto", None) and not is_whole(tile, LEAST):
+        raise UserError(f"tile={tile}: give auto, null or a number of rows from {LEAST}")
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on the device, or in the machine's memory for the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    give_back_freed_memory()  # what this process keeps of the picture before is free, too
+    return psutil.virtual_memory().available
+
+
+def rows_at_a_time(shape: tuple[int, ...], width: int, free: int) -> int | None:
+    """None if pictures of `shape` (N, H, W, 3) take at most half of the `free` bytes in one pass, or else rows that do.
+
+    width: of the net. In strips a few hundred MB are enough, and larger ones are hardly faster.
+    """
+    row = shape[2] * BYTES * width
+    if shape[0] * shape[1] * row <= free / 2:
+        return None
+    return max(LEAST, min(512, int(min(free / 8, 256e6) / row)))
+
+
+def stylize_file(stylizer: Stylizer, source: Path, target: Path, size: int | None = None, **controls: object) -> None:
+    """Restyles one file into another, written whole or not at all; the suffix of `target` chooses the format.
+
+    controls: as `Stylizer` takes them. Raises UserError, naming the file, if it is not a whole picture, is too small, or
+    `target` cannot be written.
+    """
+    check_suffix(target)
+    if target.resolve() == source.resolve():
+        raise UserError(f"out={target}: this is the photograph itself; give another name")
+    try:
+        with Image.open(source) as image:
+            image.load()
+            result = stylizer(image, size, **controls)
+    except UNREADABLE as error:
+        raise UserError(f"{source}: cannot be restyled ({error})") from None
+    save(result, target, **{key: value for key, value in result.info.items() if key in ("icc_profile", "exif")})

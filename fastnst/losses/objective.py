@@ -1,0 +1,190 @@
+"""The training objective (Johnson et al. 2016, section 3.2), scaled so that its weights mean the same everywhere.
+
+Pictures are RGB in 0-1. Each loss is a mean over the batch.
+"""
+
+import sys
+from collections.abc import Collection, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from fastnst.errors import UserError, is_number, is_whole
+from fastnst.losses.terms import (
+    color_quantiles,
+    content_loss,
+    gram_matrix,
+    reduced,
+    reference_picture,
+    style_loss,
+    total_variation,
+)
+from fastnst.losses.vgg import LossNetwork
+from fastnst.losses.vgg_layers import STYLE_LAYERS, check_layers
+
+
+class Objective(nn.Module):
+    r"""content_weight * content + style_weight * style + palette_weight * palette + tv_weight * tv, each term a pure number.
+
+    Raw losses depend on the painting (a Gram matrix's squared norm differs a hundredfold between paintings and between
+    layers), on the loss network's weights and its range. So each is divided by its own natural unit:
+
+    - content: ||phi(y) - phi(x)||^2 / (C H W) over V, the variance of phi over the positions of `reference_picture`. As V
+      belongs to the network alone, this is the paper's content loss times a constant: the picture of a photograph's mean
+      colour scores about 1 to 2 for a photograph of usual contrast, less for an empty sky, as in the paper.
+    - style: sum over layers of w_l ||G_l(y) - G_l(s)||_F^2 / ||G_l(s)||_F^2, over sum w_l. A picture without features
+      scores 1, one with the painting's statistics 0, whatever the painting and its contrast; each layer counts as its
+      weight says, and not by the size of its features. With several `scales` it is the mean over the picture and the
+      painting, both reduced by each of them: at one scale Gram matrices are met most cheaply by a small motif everywhere,
+      at several only by strokes and forms as large as the painting's.
+    - palette: the squared sliced Wasserstein distance of colours in CIELab (`color_quantiles`), over their variance in
+      `reference_picture`.
+    - tv: the total variation over that of `reference_picture`.
+
+    G is a mean over positions, phi's distance and tv are too: none depends on the picture's size. What follows is that
+    one pair of weights trades a photograph's content for a painting's statistics at the same rate for any painting.
+
+    loss_network: takes (images, layers), gives features by layer.
+    style_images: the paintings, each (1, 3, H, W), RGB in 0-1: one, or several for a net of several styles. Their statistics
+        are computed here, once, and kept as buffers.
+    content_layer: name. style_layers: {name: weight}. scales: whole numbers, each with its weight, or a list of them that
+        count alike; [1] is the paper's. Raises UserError for a layer that is not there, or weights that are none.
+    """
+
+    # What the slow method's optimizer moves a pixel's value in, as a part of the range 0-1 (fastnst/recipes.py has others).
+    pixel_unit = 1.0
+
+    def __init__(
+        self,
+        loss_network: LossNetwork,
+        style_images: Sequence[Tensor],
+        content_layer: str = "relu3_3",
+        style_layers: Mapping[str, float] | None = None,
+        scales: Mapping[int, float] | Sequence[int] = (1,),
+        content_weight: float = 1.0,
+        style_weight: float = 5.0,
+        palette_weight: float = 0.0,
+        tv_weight: float = 0.1,
+    ):
+        super().__init__()
+        style_layers = style_layers or dict.fromkeys(STYLE_LAYERS, 1.0)
+        check_layers([content_layer, *style_layers], loss_network.network)
+        _check_shares(style_layers, "loss.style_layers")
+        self.loss_network = loss_network
+        self.content_layer = content_layer
+        self.style_layers = self.layer_weights({k: v for k, v in style_layers.items() if v > 0})
+        scales = dict(scales) if isinstance(scales, Mapping) else dict.fromkeys(scales, 1.0)
+        if not scales or not all(is_whole(scale, 1) for scale in scales):
+            raise UserError(f"loss.scales={[*scales]}: give whole numbers from 1, such as loss.scales=[1,2,4]")
+        _check_shares(scales, "loss.scales")
+        self.scales = {scale: weight / sum(scales.values()) for scale, weight in scales.items() if weight > 0}
+        self.weights = {"content": content_weight, "style": style_weight, "palette": palette_weight, "tv": tv_weight}
+        for name, weight in self.weights.items():
+            if not is_number(weight, 0, sys.float_info.max):
+                raise UserError(f"loss.{name}_weight={weight}: give a number from 0")
+        with torch.no_grad():
+            paintings = [self.statistics(image, self.pyramid(image, self.style_layers)) for image in style_images]
+            self.names = list(paintings[0])
+            for name in self.names:
+                self.register_buffer(_buffer(name), torch.cat([p[name] for p in paintings]), persistent=False)
+            self.measure_units(reference_picture().to(style_images[0]))
+
+    @torch.no_grad()
+    def target(self, photographs: Tensor) -> Tensor:
+        """The content layer's features of the photographs, (N, 3, H, W) in 0-1: what `forward` compares results with."""
+        return self.features(photographs, [self.content_layer])[self.content_layer]
+
+    def paintings(self, index: Tensor | slice = slice(None)) -> dict[str, Tensor]:
+        """The `statistics` of the style images that `index` chooses."""
+        return {name: getattr(self, _buffer(name))[index] for name in self.names}
+
+    def pyramid(self, images: Tensor, layers: Collection[str]) -> dict[int, dict[str, Tensor]]:
+        """By scale, the features at `layers` of the pictures, (N, 3, H, W), reduced by it.
+
+        Raises UserError if a picture is too small for that.
+        """
+        least = 16 * max(self.scales)
+        if min(images.shape[-2:]) < least:
+            size = f"{images.shape[-1]} x {images.shape[-2]} px"
+            raise UserError(f"{size} is too small for loss.scales={[*self.scales]}: {least} px is the least; or give [1]")
+        return {scale: self.features(reduced(images, scale), layers) for scale in self.scales}
+
+    def statistics(self, images: Tensor, pyramid: Mapping[int, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """What of a picture is its style: by `<layer>/<scale>` the Gram matrices, (N, C, C), and its `color_quantiles`.
+
+        images: (N, 3, H, W) in 0-1. pyramid: their features at the style layers.
+        """
+        found = {
+            f"{layer}/{scale}": self.gram(features[layer])
+            for scale, features in pyramid.items()
+            for layer in self.style_layers
+        }
+        return found | ({"palette": color_quantiles(images)} if self.weights["palette"] else {})
+
+    def forward(self, images: Tensor, target: Tensor, paintings: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Terms by name, each unweighted, a scalar: `total`, `content`, `style`, `tv`, and `palette` if it has a weight;
+        `style/<layer>`, over the scales, and `style/<scale>`, over the layers.
+
+        images: the restyled pictures, (N, 3, H, W) in 0-1. target: `target` of what they were made of.
+        paintings: `statistics`, of one painting for each picture or of one for all; the (one) style image's if left out.
+        """
+        paintings = self.paintings() if paintings is None else paintings
+        pyramid = self.pyramid(images, {self.content_layer, *self.style_layers})
+        terms = dict.fromkeys(
+            [*(f"style/{layer}" for layer in self.style_layers), *(f"style/{s}" for s in self.scales)], 0.0
+        )
+        statistics = self.statistics(images, pyramid)
+        for scale, share in self.scales.items():
+            for layer, weight in self.style_layers.items():
+                name = f"{layer}/{scale}"
+                distance = self.style(statistics[name], paintings[name])
+                terms[f"style/{layer}"] += share * distance
+                terms[f"style/{scale}"] += weight * distance
+        features = pyramid[1] if 1 in pyramid else self.features(images, [self.content_layer])
+        terms["content"] = self.content(features[self.content_layer], target)
+        terms["style"] = sum(share * terms[f"style/{scale}"] for scale, share in self.scales.items())
+        terms["tv"] = self.variation(images)
+        if "palette" in statistics:
+            terms["palette"] = (statistics["palette"] - paintings["palette"]).square().mean() / self.palette_unit
+        terms["total"] = sum(weight * terms[name] for name, weight in self.weights.items() if name in terms)
+        return terms
+
+    # What the terms are made of. The recipes of the slow method put other formulas in the place of these.
+
+    def layer_weights(self, weights: dict[str, float]) -> dict[str, float]:
+        return {layer: weight / sum(weights.values()) for layer, weight in weights.items()}
+
+    def measure_units(self, reference: Tensor) -> None:
+        spread = self.target(reference).var(dim=(2, 3), correction=0).mean()
+        self.register_buffer("content_unit", spread, persistent=False)
+        self.register_buffer("tv_unit", self.total_variation(reference), persistent=False)
+        self.register_buffer("palette_unit", color_quantiles(reference).var(dim=2).mean(), persistent=False)
+
+    def features(self, images: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
+        return self.loss_network(images, layers)
+
+    def content(self, features: Tensor, target: Tensor) -> Tensor:
+        return content_loss(features, target) / self.content_unit
+
+    def gram(self, features: Tensor) -> Tensor:
+        return gram_matrix(features)
+
+    def style(self, gram: Tensor, target: Tensor) -> Tensor:
+        unit = target.square().sum((1, 2), keepdim=True).sqrt()
+        return style_loss(gram / unit, target / unit)
+
+    def total_variation(self, images: Tensor) -> Tensor:
+        return total_variation(images)
+
+    def variation(self, images: Tensor) -> Tensor:
+        return self.total_variation(images) / self.tv_unit
+
+
+def _buffer(name: str) -> str:
+    return f"painting_{name.replace('/', '_')}"
+
+
+def _check_shares(shares: Mapping, option: str) -> None:
+    values = shares.values()
+    if not all(is_number(value, 0, sys.float_info.max) for value in values) or sum(values) <= 0:
+        raise UserError(f"{option}={dict(shares)}: weights must not be negative, and one positive")

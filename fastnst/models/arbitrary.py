@@ -1,0 +1,145 @@
+"""A net of any painting: its row of numbers is predicted from the painting (Ghiasi et al. 2017)."""
+
+from collections.abc import Mapping
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from fastnst.errors import UserError
+from fastnst.images import load_rgb, short_side, to_tensor
+from fastnst.losses.terms import reference_picture
+from fastnst.losses.vgg import LossNetwork
+from fastnst.losses.vgg_layers import STYLE_LAYERS, WIDTHS
+from fastnst.models.conditional import MultiStyleNet, StyledNet, row_of, scaled
+from fastnst.models.transform_net import TransformNet
+
+AXES = 100  # numbers that a painting is reduced to (as in Ghiasi et al. 2017), from which its row is predicted
+HIDDEN = 128  # units between those and the row
+POOLED = 2 * sum(WIDTHS[int(layer[4]) - 1] for layer in STYLE_LAYERS)
+
+
+def first_row(other: nn.Module, style: str | None = None) -> Tensor:
+    """The row, (numbers,), of another net that a style may begin at.
+
+    That is an ordinary net's own, in a net of several styles that of the same name or else the mean, in a net of any
+    painting what it predicts for the mean of those that it learnt from.
+    """
+    if isinstance(other, MultiStyleNet):
+        return other.rows.detach()[other.styles.index(style)] if style in other.styles else other.rows.detach().mean(0)
+    return other.predict(other.mean[None])[0].detach() if isinstance(other, ArbitraryNet) else row_of(other)
+
+
+class ArbitraryNet(StyledNet):
+    """One net for any painting, whose row is predicted from the loss network's features of it (Ghiasi et al. 2017).
+
+    The paper trains an Inception network to look at the painting; here the frozen loss network does, and what is learnt is
+    a small head: the checkpoint stays small, and training needs no second network.
+
+    All paintings share most of what `Pooling` sees. So the head is given how far a painting is from their mean, along the
+    axes in which paintings differ most and in units of how much they do: see `survey`. docs/measurements.md has what that
+    gains.
+    """
+
+    kind = "arbitrary"
+
+    def __init__(self, width: int = 32, upsample: str = "nearest"):
+        super().__init__(width, upsample)
+        self.register_buffer("mean", torch.zeros(POOLED))
+        self.register_buffer("axes", torch.zeros(POOLED, AXES))
+        self.head = nn.Sequential(nn.Linear(AXES, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, self.numbers))
+        with torch.no_grad():  # to begin with, every painting has nearly the same row
+            self.head[2].weight.mul_(0.1)
+            self.head[2].bias.copy_(self.neutral)
+        self.architecture = {"kind": self.kind, "width": width, "upsample": upsample}
+
+    def forward(self, photographs: Tensor, pooled: Tensor) -> Tensor:
+        """photographs: (N, 3, H, W) in 0-1. pooled: (N, 1920), `Pooling` of each one's painting. Returns the same shape."""
+        return self.restyle(photographs, self.predict(pooled))
+
+    def predict(self, pooled: Tensor) -> Tensor:
+        """Rows, (N, numbers), of paintings given by `Pooling`, (N, 1920)."""
+        return self.head(self.seen(pooled))
+
+    def seen(self, pooled: Tensor) -> Tensor:
+        """What the head sees of such paintings, (N, AXES) in -3 to 3: standard deviations of those that were learnt from."""
+        # A painting unlike all of them is taken for one at their rim: a row from farther out is of no use.
+        return ((pooled - self.mean) @ self.axes).clamp(-3, 3)
+
+    @property
+    def surveyed(self) -> bool:
+        return bool(self.axes.any())
+
+    @torch.no_grad()
+    def survey(self, pooled: Tensor) -> None:
+        """Finds the mean and the principal axes of paintings, (P, 1920) with P from AXES on.
+
+        Raises UserError if they are all the same.
+        """
+        pooled = pooled.cpu().double()
+        _, spread, axes = torch.linalg.svd((pooled - pooled.mean(0)) / len(pooled) ** 0.5, full_matrices=False)
+        if spread[0] < 1e-6:
+            raise UserError("data.styles: the paintings are all alike; give some that differ")
+        spread = spread.clamp_min(1e-3 * spread[0])  # paintings that hardly differ have no more axes
+        self.mean.copy_(pooled.mean(0))
+        self.axes.copy_((axes[:AXES] / spread[:AXES, None]).T)
+
+    def start(self, other: nn.Module) -> None:
+        """Takes another net's convolutions, and its row, or the mean of its rows, as the one to begin at."""
+        self.load_body(other)
+        if isinstance(other, ArbitraryNet):
+            self.load_state_dict(other.state_dict())
+            return
+        with torch.no_grad():
+            self.head[2].bias.copy_(first_row(other))
+
+
+class Pooling(nn.Module):
+    """A painting in the eyes of the loss network: each channel's mean and root mean square at the style layers.
+
+    Both are in units of the layer's root mean square on `reference_picture`, compressed by log(1 + x), and divided by the
+    root of the layer's width, so that layers, whose features differ a thousandfold, count alike: colours as much as forms.
+    """
+
+    def __init__(self, loss_network: LossNetwork):
+        super().__init__()
+        with torch.no_grad():
+            features = loss_network(reference_picture().to(loss_network.mean), STYLE_LAYERS)
+        for layer in STYLE_LAYERS:
+            self.register_buffer(layer, features[layer].square().mean().sqrt(), persistent=False)
+
+    @torch.no_grad()
+    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
+        """features: (N, C, H, W) by layer. Returns (N, 1920)."""
+        pooled = []
+        for layer in STYLE_LAYERS:
+            x = features[layer].float() / getattr(self, layer)
+            pooled += [y.log1p() / x.shape[1] ** 0.5 for y in (x.mean((2, 3)), x.square().mean((2, 3)).sqrt())]
+        return torch.cat(pooled, dim=1)
+
+
+class Painted:
+    """An arbitrary net with paintings chosen for it.
+
+    shares: each painting's file, and its share; they are scaled to a sum of 1. size: px of the paintings' short side, as in
+    training. `rows`: each painting's row, (numbers,); `row`: all of them mixed.
+    Raises UserError for a file that is no picture, or shares that are none.
+    """
+
+    def __init__(self, net: ArbitraryNet, loss_network: LossNetwork, shares: Mapping[str, float], size: int):
+        self.net, self.loss_network, self.pool, self.size = net, loss_network, Pooling(loss_network), size
+        parts = scaled(shares.values(), f"style={dict(shares)}")
+        self.rows = {path: self.row_of(load_rgb(path, size)) for path in shares}
+        self.row = sum(part * row for part, row in zip(parts, self.rows.values(), strict=True))
+
+    @torch.no_grad()
+    def row_of(self, picture: Image.Image) -> Tensor:
+        """The row, (numbers,), that would restyle photographs as this picture."""
+        return self.net.predict(self.pool(self.loss_network(to_tensor(picture).unsqueeze(0), STYLE_LAYERS)))[0]
+
+    def at(self, strength: float, photograph: Image.Image | None = None) -> TransformNet:
+        """The ordinary net between the photograph's own style, at 0, and the paintings', at 1 (Ghiasi et al. 2017, 4.3)."""
+        if photograph is None or strength == 1:
+            return self.net.fold(self.row)
+        own = self.row_of(short_side(photograph, self.size))
+        return self.net.fold(torch.lerp(own, self.row, strength))

@@ -1,0 +1,159 @@
+"""Nets of many styles: a transform net whose normalizations are given their scale and shift with each picture.
+
+Dumoulin, Shlens and Kudlur 2017 found that a style can be told to a net by such numbers alone (conditional instance
+normalization): `MultiStyleNet` keeps a row of them for each style. Ghiasi et al. 2017 predict the row from the painting:
+see fastnst.models.arbitrary. Once a row is chosen it is written into an ordinary `TransformNet` (`fold`), and so tiles,
+films, exports and all that comes after training know nothing of this file.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fastnst.errors import UserError, is_number
+from fastnst.models.transform_net import ReflectedConv2d, TransformNet, check_alike
+
+
+class ConditionalNorm(nn.Module):
+    """Instance normalization with each picture's own scale and shift, (N, C) each, which `StyledNet` sets for a pass."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.channels = channels
+        self.given: tuple[Tensor, Tensor] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        pictures = zip(x.split(1), *self.given, strict=True)
+        return torch.cat([F.batch_norm(picture, None, None, scale, shift, True) for picture, scale, shift in pictures])
+
+
+class ConditionalColors(ReflectedConv2d):
+    """The last convolution, and then each picture's own mixing of its three channels, which `StyledNet` sets for a pass.
+
+    given: matrices (N, 9), row by row, and shifts (N, 3). Dumoulin et al. scale and shift the result as they do all others;
+    a matrix can turn the colours too, so that a palette need not be made from the strokes' channels.
+    """
+
+    def __init__(self, last: nn.Conv2d):
+        shape = last.in_channels, last.out_channels, last.kernel_size
+        super().__init__(*shape, padding=last.padding, padding_mode=last.padding_mode)
+        self.given: tuple[Tensor, Tensor] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        matrices, shifts = self.given
+        x = super().forward(x)
+        return torch.einsum("nij,njhw->nihw", matrices.view(-1, 3, 3), x.to(matrices)) + shifts[..., None, None]
+
+
+class StyledNet(nn.Module):
+    """A transform net, `body`, that takes a row of numbers for each picture: all that its style consists in.
+
+    A row holds, for each normalization from the input on, its C scales and then its C shifts, and in the end the matrix and
+    the shift of the colours: 100 times the width and 12, so 1612 numbers for a width of 16 and 3212 for 32.
+    width, upsample: as in `TransformNet`.
+    """
+
+    kind: str  # the value of `architecture` that says which of the classes below it is
+
+    def __init__(self, width: int = 16, upsample: str = "nearest"):
+        super().__init__()
+        self.body = TransformNet("instance", width, upsample)
+        self.neutral = row_of(self.body)
+        for parent in list(self.body.modules()):
+            for name, module in list(parent.named_children()):
+                if isinstance(module, nn.InstanceNorm2d):
+                    setattr(parent, name, ConditionalNorm(module.num_features))
+        self.body.layers[-1] = ConditionalColors(self.body.layers[-1])
+        self.styled = [module for module in self.body.modules() if isinstance(module, (ConditionalNorm, ConditionalColors))]
+        self.parts = [norm.channels for norm in self.styled[:-1] for _ in range(2)] + [9, 3]
+        self.numbers = sum(self.parts)
+
+    def restyle(self, photographs: Tensor, rows: Tensor) -> Tensor:
+        """photographs: (N, 3, H, W) in 0-1. rows: (N, numbers). Returns the same shape as `TransformNet` does."""
+        parts = rows.split(self.parts, dim=1)
+        for layer, *given in zip(self.styled, parts[::2], parts[1::2], strict=True):
+            layer.given = given
+        try:
+            return self.body(photographs)
+        finally:
+            for layer in self.styled:
+                layer.given = None
+
+    def fold(self, row: Tensor) -> TransformNet:
+        """The ordinary net of one row, (numbers,), in eval mode."""
+        architecture = self.body.architecture
+        net = TransformNet(**architecture).to(row.device)
+        net.load_state_dict(self.body.state_dict(), strict=False)
+        norms = [module for module in net.modules() if isinstance(module, nn.InstanceNorm2d)]
+        *parts, matrix, colors = row.detach().split(self.parts)
+        with torch.no_grad():
+            for norm, scale, shift in zip(norms, parts[::2], parts[1::2], strict=True):
+                norm.weight.copy_(scale)
+                norm.bias.copy_(shift)
+            last, matrix = net.layers[-1], matrix.view(3, 3)
+            last.weight.copy_(torch.einsum("ij,jchw->ichw", matrix, last.weight))
+            last.bias.copy_(matrix @ last.bias + colors)
+        return net.eval()
+
+    def load_body(self, start: nn.Module) -> None:
+        """Takes the convolutions of another net, plain or styled. Raises UserError if it has another shape."""
+        body = start.body if isinstance(start, StyledNet) else start
+        check_alike(body, self.body)
+        self.body.load_state_dict(body.state_dict(), strict=False)
+
+
+def row_of(net: TransformNet) -> Tensor:
+    """The row, (numbers,), with which a `StyledNet` of the same convolutions equals this net."""
+    norms = [module for module in net.modules() if isinstance(module, nn.InstanceNorm2d)]
+    numbers = [numbers.detach() for norm in norms for numbers in (norm.weight, norm.bias)]
+    colors = net.layers[-1].bias.detach()
+    return torch.cat([*numbers, torch.eye(3).to(colors).flatten(), torch.zeros_like(colors)])
+
+
+class MultiStyleNet(StyledNet):
+    """One net for several styles, a row each (Dumoulin et al. 2017).
+
+    styles: their names. Raises UserError if there are none.
+    """
+
+    kind = "multi"
+
+    def __init__(self, styles: Sequence[str], width: int = 16, upsample: str = "nearest"):
+        super().__init__(width, upsample)
+        self.styles = list(styles)
+        if not self.styles or not all(isinstance(style, str) for style in self.styles):
+            raise UserError(f"styles={self.styles}: give the names of one style or more")
+        self.rows = nn.Parameter(self.neutral.repeat(len(self.styles), 1))
+        self.architecture = {"kind": self.kind, "styles": self.styles, "width": width, "upsample": upsample}
+
+    def forward(self, photographs: Tensor, styles: Tensor) -> Tensor:
+        """photographs: (N, 3, H, W) in 0-1. styles: (N,), the number of each picture's style. Returns the same shape."""
+        return self.restyle(photographs, self.rows[styles])
+
+    def choose(self, shares: Mapping[str, float]) -> TransformNet:
+        """The ordinary net of a style, or of several whose rows are mixed by their shares, scaled to a sum of 1.
+
+        Raises UserError for a style that is not there.
+        """
+        for style in shares:
+            if style not in self.styles:
+                raise UserError(f"style={style}: this checkpoint has {', '.join(self.styles)}")
+        parts = zip(shares, scaled(shares.values(), f"style={dict(shares)}"), strict=True)
+        return self.fold(sum(part * self.rows[self.styles.index(style)] for style, part in parts))
+
+    def start(self, other: nn.Module, rows: Mapping[str, Tensor]) -> None:
+        """Takes another net's convolutions, and the row, (numbers,), that each style is to begin at."""
+        self.load_body(other)
+        with torch.no_grad():
+            for style, row in zip(self.styles, self.rows, strict=True):
+                row.copy_(rows[style])
+
+
+def scaled(shares: Iterable[float], option: str) -> list[float]:
+    """Shares with a sum of 1. Raises UserError, which names the `option`, unless they are numbers from 0, and not all 0."""
+    shares = list(shares)
+    if not all(is_number(share, 0, 1e9) for share in shares) or sum(shares) <= 0:
+        raise UserError(f"{option}: give a number from 0 for each, not all 0")
+    return [share / sum(shares) for share in shares]

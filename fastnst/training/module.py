@@ -1,0 +1,198 @@
+"""The Lightning modules: one step of Johnson et al. 2016, for each kind of net."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastnst.errors import SharedError
+from fastnst.losses.objective import Objective
+from fastnst.losses.terms import stability_loss
+from fastnst.losses.vgg_layers import STYLE_LAYERS
+from fastnst.models.arbitrary import ArbitraryNet, Pooling
+from fastnst.models.conditional import MultiStyleNet
+from fastnst.models.transform_net import TransformNet
+
+RIM = 8  # px
+# A row's numbers are near 1 where weights are near 0.05, and only the pictures of its style move them: they learn so many
+# times as fast. docs/measurements.md has what that gains.
+ROW_RATE = 20
+Condition = tuple[Tensor, ...]  # what a net is given beside the photographs
+Paintings = Mapping[str, Tensor] | None  # `Objective.statistics`; None: the objective's own
+REDUCED = 0.6  # the smallest part of their size at which paintings teach a net of any painting
+
+
+class StyleTransfer(pl.LightningModule):
+    """Trains `net` on `objective`; the classes below it train nets of several styles and of any painting.
+
+    style_images: the paintings by name, (1, 3, H, W) in 0-1 each, in the objective's order.
+    optimizer: makes one from parameters. schedule: makes a learning-rate scheduler from the optimizer and total_steps.
+    stability: `weight` of the temporal stability loss, for films: a picture moved by up to `shift` px, with noise of
+        standard deviation `noise` (in 0-1), as from a camera, is to give the same result, moved alike. 0 leaves it out.
+    info: what is written into checkpoints beside the weights (style, objective, version): plain JSON-like values.
+
+    Checkpoints hold the net alone: the loss network and the style's Gram matrices are non-persistent buffers.
+    """
+
+    def __init__(
+        self,
+        net: TransformNet,
+        objective: Objective,
+        optimizer: Callable,
+        schedule: Callable,
+        info: dict,
+        stability: Mapping[str, float],
+        style_images: Mapping[str, Tensor],
+    ):
+        super().__init__()
+        # Channels-last is the layout that CPU and GPU convolutions are fastest in.
+        self.net = net.to(memory_format=torch.channels_last)
+        self.objective = objective.to(memory_format=torch.channels_last)
+        self.make_optimizer, self.make_schedule, self.info = optimizer, schedule, info
+        self.stability, self.style_images = stability, style_images
+
+    def condition(self, batch: dict) -> tuple[Condition, Paintings]:
+        """What the net is given beside a batch's photographs, and the statistics that their results are compared with."""
+        return (), None
+
+    def validated(self, count: int) -> Iterator[tuple[str, Condition, Paintings]]:
+        """The same for `count` photographs in each style that is validated, with its name."""
+        yield self.info["style"]["name"], (), None
+
+    def parameter_groups(self) -> list[dict]:
+        """What the optimizer is to change; a group's `rate`, if it has one, is in units of the learning rate."""
+        return [{"params": [weight for weight in self.net.parameters() if weight.requires_grad]}]
+
+    def training_step(self, batch: dict, batch_index: int) -> Tensor:
+        photographs = batch["image"].contiguous(memory_format=torch.channels_last)
+        condition, paintings = self.condition(batch)
+        restyled = self.net(photographs, *condition)
+        terms = self.objective(restyled, self.objective.target(photographs), paintings)
+        if self.stability["weight"] > 0:
+            terms["stability"] = self._stability(photographs, condition, restyled)
+            terms["total"] = terms["total"] + self.stability["weight"] * terms["stability"]
+        self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()})
+        return terms["total"]
+
+    def validation_step(self, batch: dict, batch_index: int) -> Tensor:
+        """Logs every term's mean over the held-out photographs, and over the styles where there are several.
+
+        Returns the restyled pictures, (N, 3, H, W), those of several styles side by side.
+        """
+        photographs = batch["image"]
+        target, results, terms = self.objective.target(photographs), [], {}
+        for name, condition, paintings in self.validated(len(photographs)):
+            results.append(self.net(photographs, *condition))
+            terms[name] = self.objective(results[-1], target, paintings)
+        logged = {f"val/{term}": sum(t[term] for t in terms.values()) / len(terms) for term in terms[name]}
+        if len(terms) > 1:
+            logged |= {f"val/total/{name}": values["total"] for name, values in terms.items()}
+        self.log_dict(logged, batch_size=1, sync_dist=True)
+        return torch.cat(results, dim=3).float().clamp(0, 1)
+
+    def _stability(self, photographs: Tensor, condition: Condition, restyled: Tensor) -> Tensor:
+        """Compares the results with those of the photographs as a moving, noisy camera would have taken them."""
+        reach = int(self.stability["shift"])
+        random = torch.Generator().manual_seed(self.global_step)  # so that a resumed run draws the same
+        down, across = torch.randint(0, 2 * reach + 1, (2,), generator=random).tolist()
+        height, width = (side - 2 * reach for side in photographs.shape[-2:])
+        window = (..., slice(down, down + height), slice(across, across + width))
+        random = torch.Generator(self.device).manual_seed(self.global_step)
+        noise = torch.randn(photographs[window].shape, generator=random, device=self.device)
+        again = self.net(photographs[window] + self.stability["noise"] * noise, *condition)
+        inside = (..., slice(RIM, height - RIM), slice(RIM, width - RIM))  # at the rims what is reflected differs
+        return stability_loss(again[inside], restyled[window][inside])
+
+    def configure_optimizers(self) -> dict:
+        optimizer = self.make_optimizer(self.parameter_groups())
+        for group in optimizer.param_groups:
+            group["lr"] *= group.pop("rate", 1)
+        schedule = self.make_schedule(optimizer, self.trainer.max_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        for name, weight in self.net.state_dict().items():
+            if not weight.isfinite().all():
+                raise SharedError(
+                    f"{name} is not finite at step {self.global_step}; the last good checkpoint is kept: "
+                    "resume from it with a lower optimizer.lr"
+                )
+        checkpoint["fastnst"] = {"architecture": self.net.architecture, "info": self.info | {"steps": self.global_step}}
+
+
+class ManyStyles(StyleTransfer):
+    """Trains a `MultiStyleNet`: each picture of a batch has the style whose turn it is (Dumoulin et al. 2017)."""
+
+    net: MultiStyleNet
+
+    def condition(self, batch: dict) -> tuple[Condition, Paintings]:
+        count = len(batch["image"])
+        first = (self.global_step * self.trainer.world_size + self.global_rank) * count
+        styles = torch.arange(first, first + count, device=self.device) % len(self.net.styles)
+        return (styles,), self.objective.paintings(styles)
+
+    def parameter_groups(self) -> list[dict]:
+        rows = {"params": [self.net.rows], "rate": ROW_RATE}
+        weights = [weight for weight in self.net.body.parameters() if weight.requires_grad]
+        return [{"params": weights}, rows] if weights else [rows]
+
+    def validated(self, count: int) -> Iterator[tuple[str, Condition, Paintings]]:
+        for number, name in enumerate(self.net.styles):
+            styles = torch.full((count,), number, device=self.device)
+            yield name, (styles,), self.objective.paintings(styles)
+
+
+class AnyPainting(StyleTransfer):
+    """Trains an `ArbitraryNet`, on the data's paintings; the style images are held out, and validated on.
+
+    Paintings come at sizes from REDUCED on, so that their size is a dial of the trained net: how large strokes are.
+    """
+
+    net: ArbitraryNet
+
+    def __init__(self, net: ArbitraryNet, objective: Objective, *arguments, **named):
+        super().__init__(net, objective, *arguments, **named)
+        self.pool = Pooling(objective.loss_network)
+        pooled = [self.pool(self._features(image)) for image in self.style_images.values()]
+        self.register_buffer("held_out", torch.cat(pooled), persistent=False)
+
+    def on_fit_start(self) -> None:
+        if self.net.surveyed:  # in a run that is resumed, or that began from such a net
+            return
+        batches = (batch["image"].to(self.device) for batch in self.trainer.datamodule.some_paintings())
+        self.net.survey(torch.cat([self.pool(self._features(self._resized(x, number))) for number, x in enumerate(batches)]))
+        # Machines may round differently: all see paintings as the first does.
+        mean, axes = self.trainer.strategy.broadcast((self.net.mean.cpu(), self.net.axes.cpu()))
+        self.net.mean.copy_(mean)
+        self.net.axes.copy_(axes)
+
+    def condition(self, batch: dict) -> tuple[Condition, Paintings]:
+        paintings = self.trainer.strategy.batch_to_device(self.trainer.datamodule.next_paintings())
+        batch["bad"] += paintings["bad"]
+        images = self._resized(paintings["image"], self.global_step).contiguous(memory_format=torch.channels_last)
+        with torch.no_grad():
+            pyramid = self.objective.pyramid(images, {*STYLE_LAYERS, *self.objective.style_layers})
+            pooled = self.pool(pyramid[1] if 1 in pyramid else self._features(images))
+            return (pooled,), self.objective.statistics(images, pyramid)
+
+    def validated(self, count: int) -> Iterator[tuple[str, Condition, Paintings]]:
+        for number, name in enumerate(self.style_images):
+            one = slice(number, number + 1)
+            yield name, (self.held_out[one].expand(count, -1),), self.objective.paintings(one)
+
+    @torch.no_grad()
+    def _features(self, paintings: Tensor) -> dict[str, Tensor]:
+        return self.objective.features(paintings, STYLE_LAYERS)
+
+    def _resized(self, paintings: Tensor, seed: int) -> Tensor:
+        """Paintings, (N, 3, S, S), reduced to a size by chance: at least REDUCED of S, a multiple of 16 px and 64 px."""
+        size = paintings.shape[-1]
+        sizes = range(max(64, 16 * math.ceil(REDUCED * size / 16)), size + 1, 16) or [size]
+        chosen = sizes[int(torch.randint(len(sizes), (), generator=torch.Generator().manual_seed(seed)))]
+        return F.interpolate(paintings, (chosen, chosen), mode="bicubic", antialias=True).clamp(0, 1)
+
+
+MODULES = {TransformNet: StyleTransfer, MultiStyleNet: ManyStyles, ArbitraryNet: AnyPainting}

@@ -1,0 +1,167 @@
+"""A user's mistakes while training, each one line; and the package as it is installed."""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import zipfile
+
+import pytest
+from conftest import ROOT
+from omegaconf import OmegaConf
+
+from fastnst.commands.cli import quote
+from fastnst.commands.export import main as export
+from fastnst.commands.infer import main as infer
+from fastnst.commands.train import main as train
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["style=waves"], "there is no such style; there are custom, inkwash, mosaic, starry, wave"),
+        (["style=custom"], "style.image is missing; give style.image="),
+        (["style=custom", "style.image=missing.png"], "no such picture file"),
+        (["style=custom", "style.image=text.png"], "cannot be read as a picture"),
+        (["data=folder"], "data.root is missing"),
+        (["data=folder", "data.root=missing"], "no such folder"),
+        (["data=folder", "data.root=empty"], "no photographs"),
+        (["data=folder", "data.root=text.png"], "neither a folder nor a whole zip"),
+        (["init=missing.safetensors"], "no such checkpoint"),
+        (["ckpt=missing.ckpt"], "no such checkpoint to resume"),
+        (["ckpt=text.png"], "not a checkpoint of fastnst's training"),
+        (["model.norm=layer"], "give instance or batch"),
+        (["model.width=0"], "model.width=0"),
+        (["loss.style_layers={relu9_1: 1}"], "relu9_1"),
+        (["loss_network.network=vgg11"], "give vgg16 or vgg19"),
+        (["loss_network.weights=missing.pth"], "no such file"),
+        (["optimizer.rate=3"], "optimizer.rate"),
+        (["trainer.max_steps=many"], "trainer.max_steps=many"),
+        (["style.size=0"], "style.size=0"),
+        (["data.size=8"], "data.size=8"),
+        (["data.batch_size=0"], "data.batch_size=0"),
+        (["max_bad_steps=-1"], "max_bad_steps=-1"),
+        (["trainer=gpu"], "gpu backend"),
+    ],
+)
+def test_bad_input_gets_one_line(command, tmp_path, arguments, message):
+    import torch
+
+    if arguments == ["trainer=gpu"] and torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.png").write_text("no picture")
+    before = sorted(tmp_path.rglob("*"))
+    status, out, err = command(train, *arguments)
+    assert status == 2, err
+    assert message in err and len(err.splitlines()) == 1
+    assert out == ""
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "argument, quoted",
+    [
+        ("img=a (1).jpg", "img='a (1).jpg'"),
+        ("ckpt=step=3.ckpt", "ckpt='step=3.ckpt'"),
+        ("img=it's.jpg", "img='it\\'s.jpg'"),
+        ("img='a b.jpg'", "img='a b.jpg'"),
+        ("ckpt=null", "ckpt=null"),
+        ("style=wave", "style=wave"),
+    ],
+)
+def test_paths_are_quoted_for_hydra(argument, quoted):
+    assert quote(argument) == quoted
+
+
+@pytest.mark.parametrize(
+    "argument, style",
+    [
+        ("style=painting.jpg", "painting.jpg"),
+        ("style=a=(b) [c].jpg", "a=(b) [c].jpg"),
+        ("style={a.jpg: 1, b.jpg: 2}", {"a.jpg": 1, "b.jpg": 2}),
+        ("style=null", None),
+    ],
+)
+def test_style_is_a_plain_key_of_inference(command, argument, style):
+    for main in (infer, export):
+        status, out, err = command(main, argument, "ckpt=x", "--cfg", "job")
+        assert status == 0, err
+        assert OmegaConf.create(out).style == style
+
+
+def test_hydra_writes_nothing_of_its_own(command):
+    for main in (train, infer):
+        hydra = OmegaConf.create(command(main, "--cfg", "hydra")[1]).hydra
+        assert hydra.output_subdir is hydra.job_logging.root is hydra.hydra_logging.root is None
+        assert hydra.run.dir == "."
+
+
+def test_an_experiment_overrides_everything(command):
+    status, out, _ = command(train, "experiment=demo", "--cfg", "job")
+    assert status == 0
+    for line in ("out: outputs/demo/${style.name}.safetensors", "checkpoint_every: 100", "  max_steps: 280", "  width: 32"):
+        assert line in out.splitlines()
+
+
+def test_options_are_read_where_help_texts_are_looked_into(command, monkeypatch):
+    add = argparse.ArgumentParser.add_argument
+
+    def as_python_3_14_does(self, *names, **options):
+        action = add(self, *names, **options)
+        getattr(self, "_check_help", lambda action: "%" in (action.help or ""))(action)
+        return action
+
+    monkeypatch.delattr(argparse.ArgumentParser, "_check_help", raising=False)
+    monkeypatch.setattr(argparse.ArgumentParser, "add_argument", as_python_3_14_does)
+    assert command(train, "--cfg", "job")[0] == 0
+
+
+def test_scripts_run_from_any_directory(tmp_path):
+    for script, message in (("train.py", "no such folder"), ("infer.py", "ckpt is missing")):
+        arguments = ["data=folder", "data.root=nowhere"] if script == "train.py" else ["img=."]
+        done = subprocess.run(
+            [sys.executable, ROOT / "scripts" / script, *arguments], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_training_runs_where_processes_are_spawned(small_training, paintings, tmp_path):  # as on macOS
+    start = "import multiprocessing\nmultiprocessing.set_start_method('spawn')\n"
+    (tmp_path / "sitecustomize.py").write_text(start)  # which Python imports by itself
+    script = [sys.executable, ROOT / "scripts/train.py", *small_training, "model=arbitrary", f"data.styles={paintings}",
+              "data.workers=1", "trainer.max_steps=2"]  # fmt: skip
+    variables = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(script, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0 and "fastnst: " not in done.stderr, done.stderr
+    assert (tmp_path / "checkpoints/small.safetensors").is_file()
+
+
+def test_the_wheel_holds_configs_artworks_weights_and_what_experiments_begin_at(tmp_path):
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(tmp_path),
+        str(ROOT),
+    ]
+    subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        entries = archive.read(next(n for n in names if n.endswith("entry_points.txt"))).decode()
+    ours = [ROOT / "fastnst/py.typed", *ROOT.glob("fastnst/**/*.py"), *ROOT.glob("fastnst/web/browser/*.*")]
+    for path in (*ROOT.glob("configs/**/*.yaml"), *ROOT.glob("fastnst/assets/**/*.*"), *ours):
+        name = path.relative_to(ROOT).as_posix()
+        assert (name if name.startswith("fastnst/") else f"fastnst/{name}") in names
+    for experiment in ROOT.glob("configs/experiment/*.yaml"):
+        for checkpoint in re.findall(r"\$\{shipped:(.+)\}", experiment.read_text()):
+            assert f"fastnst/checkpoints/{checkpoint}" in names
+    for command in ("train", "infer", "optimize", "evaluate", "export", "serve", "pack", "benchmark"):
+        assert f"fastnst-{command} = fastnst.commands.{command}:main" in entries

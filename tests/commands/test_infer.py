@@ -1,0 +1,116 @@
+"""The command that restyles pictures."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import picture
+from PIL import Image, ImageCms
+from safetensors.torch import save_file
+
+import fastnst
+from fastnst.checkpoint import export
+from fastnst.commands.infer import main
+from fastnst.images import load_rgb
+from fastnst.models.transform_net import TransformNet
+
+
+def test_several_checkpoints_are_mixed(command, checkpoint, tmp_path):
+    torch.manual_seed(5)
+    export(tmp_path / "other.safetensors", TransformNet(width=5), {"style": {"name": "other"}})
+    photograph = picture(0)
+    photograph.save(tmp_path / "photo.png")
+    a, b = (np.asarray(fastnst.load(tmp_path / f"{n}.safetensors")(photograph), int) for n in ("style", "other"))
+    mixed = fastnst.load(checkpoint, tmp_path / "other.safetensors", weights=[3, 1])(photograph)
+    assert np.abs(np.asarray(mixed, int) - (0.75 * a + 0.25 * b)).max() <= 1
+    arguments = ("ckpt=[style.safetensors,other.safetensors]", "weights=[0.75,0.25]", "img=photo.png")
+    assert command(main, *arguments)[0] == 0
+    with Image.open(tmp_path / "outputs/photo_style+other.png") as image:
+        assert np.array_equal(image, mixed)
+
+
+def test_orientation_profile_and_exif_survive(command, checkpoint, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Maker"
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for suffix in ("jpg", "png", "webp"):
+        picture(0).save(tmp_path / f"turned.{suffix}", exif=exif, icc_profile=profile)
+        assert command(main, f"ckpt={checkpoint}", f"img=turned.{suffix}", f"out=out.{suffix}")[0] == 0
+        with Image.open(tmp_path / f"out.{suffix}") as result:
+            assert result.size == (48, 64)
+            assert result.info["icc_profile"] == profile
+            assert result.getexif().get(0x0112, 1) == 1
+            assert result.getexif()[0x010F] == "Maker"
+
+
+def test_folders_globs_and_names(command, checkpoint, photographs, tmp_path):
+    (photographs / "deep").mkdir()
+    (photographs / "00.jpg").rename(photographs / "deep" / "a (1), b=[2].jpg")
+    status, out, _ = command(main, f"ckpt={checkpoint}", "img=photographs")
+    assert status == 0 and len(out.splitlines()) == 12
+    assert (tmp_path / "outputs" / "deep" / "a (1), b=[2]_style.jpg").is_file()
+    status, out, _ = command(main, f"ckpt={checkpoint}", "img=photographs/0*.jpg", "out=some")
+    assert status == 0 and len(list((tmp_path / "some").iterdir())) == 9
+    status, out, _ = command(main, f"ckpt={checkpoint}", "img=photographs/deep/a (1), b=[2].jpg", "out=it's.png")
+    assert status == 0 and out.strip() == "it's.png" and load_rgb(tmp_path / "it's.png").size == (64, 48)
+
+
+def test_a_picture_too_long_for_its_format(command, checkpoint, tmp_path):
+    Image.new("RGB", (16400, 16)).save(tmp_path / "long.png")
+    status, _, err = command(main, f"ckpt={checkpoint}", "img=long.png", "out=long.webp")
+    assert status == 2 and "16400 x 16 px cannot be written as .webp" in err and not (tmp_path / "long.webp").exists()
+
+
+def test_one_bad_file_among_many_is_reported_and_skipped(command, checkpoint, photographs, tmp_path):
+    (photographs / "05.jpg").write_text("no picture")
+    picture(0, 64, 8).save(photographs / "06.jpg")
+    status, out, err = command(main, f"ckpt={checkpoint}", "img=photographs")
+    assert status == 2
+    assert len(out.splitlines()) == 10 == len(list((tmp_path / "outputs").iterdir()))
+    assert "05.jpg: cannot be restyled" in err and "06.jpg" in err and "16 px" in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["img=a.png"], "ckpt is missing; give ckpt="),
+        (["ckpt=style.safetensors"], "img is missing; give img="),
+        (["ckpt=style.safetensors", "img=missing.png"], "no such picture or folder"),
+        (["ckpt=style.safetensors", "img=*.tiff"], "nothing matches"),
+        (["ckpt=style.safetensors", "img=empty"], "no pictures"),
+        (["ckpt=missing.safetensors", "img=a.png"], "no such checkpoint"),
+        (["ckpt=null", "img=a.png"], "ckpt=None: give a path"),
+        (["ckpt=style.safetensors", "img="], "img=: give a path"),
+        (["ckpt=style.safetensors", "img=a.png", "out=null"], "out=None: give a path"),
+        (["ckpt=style.safetensors", "img=**a"], "img=**a"),
+        (["--cfg", "nothing"], "--cfg"),
+        (["ckpt=[style.safetensors,missing.safetensors]", "img=a.png"], "no such checkpoint"),
+        (["ckpt=[style.safetensors,style.safetensors]", "weights=[1]", "img=a.png"], "one for each"),
+        (["ckpt=style.safetensors", "weights=[0]", "img=a.png"], "not all 0"),
+        (["ckpt=style.safetensors", "img=a.png", "strength=2"], "strength=2: give a number from 0 to 1"),
+        (["ckpt=style.safetensors", "img=a.png", "style_scale=0"], "style_scale=0: give a number from 0.1 to 10"),
+        (["ckpt=style.safetensors", "img=a.png", "preserve_color=2"], "give true or false"),
+        (["ckpt=style.safetensors", "img=a.png", "tile=3"], "tile=3: give auto, null or"),
+        (["ckpt=a.png", "img=a.png"], "not a fastnst checkpoint"),
+        (["ckpt=other.safetensors", "img=a.png"], "not a fastnst checkpoint"),
+        (["ckpt=truncated.safetensors", "img=a.png"], "not a fastnst checkpoint, or a damaged one"),
+        (["ckpt=text.ckpt", "img=a.png"], "not a checkpoint of fastnst's training"),
+        (["ckpt=style.safetensors", "img=a.png", "size=7"], "a whole number from 16"),
+        (["ckpt=style.safetensors", "img=a.png", "size=big"], "a whole number from 16"),
+        (["ckpt=style.safetensors", "img=a.png", "out=a.png"], "the photograph itself"),
+        (["ckpt=style.safetensors", "img=*.png", "out=b.jpg"], "need a folder"),
+        (["ckpt=style.safetensors", "img=a.png", "out=text.ckpt/b"], "cannot be written"),
+        (["ckpt=style.safetensors", "img=a.png", "sise=3"], "sise"),
+    ],
+)
+def test_bad_input_gets_one_line(command, checkpoint, tmp_path, arguments, message):
+    for name in ("a.png", "b.png"):
+        picture(0).save(tmp_path / name)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.ckpt").write_text("no checkpoint")
+    (tmp_path / "truncated.safetensors").write_bytes(checkpoint.read_bytes()[:-100])
+    save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
+    before = sorted(tmp_path.rglob("*"))
+    status, out, err = command(main, *arguments)
+    assert status == 2
+    assert message in err and len(err.splitlines()) == 1 and out == ""
+    assert sorted(tmp_path.rglob("*")) == before

@@ -1,0 +1,62 @@
+"""The paintings that are drawn by chance for nets of any painting."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT, picture
+from PIL import Image
+
+from fastnst.data import synthetic
+
+
+@pytest.mark.parametrize("technique", synthetic.TECHNIQUES, ids=lambda technique: technique.__name__)
+def test_each_technique_makes_something_else_of_the_sketch(technique):
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        colors = synthetic.palette(rng)
+        sketch = synthetic.compose(rng, colors, 96, 64)
+        result = technique(rng, sketch, colors)
+        assert result.shape == sketch.shape and np.isfinite(result).all()
+        assert abs(result - sketch).mean() > 2
+
+
+def test_each_seed_is_one_painting():
+    one, again, other = (synthetic.draw(seed, 64, 48) for seed in (1, 1, 2))
+    assert one.size == (64, 48) and one.mode == "RGB"
+    assert one.tobytes() == again.tobytes() != other.tobytes()
+    after = synthetic.draw(1, 64, 48, picture(5, 80, 60))
+    assert after.tobytes() != one.tobytes()
+
+
+def test_the_script_fills_a_folder(tmp_path):
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    picture(1).save(photographs / "0.png")
+
+    def draw(*arguments):
+        script = [sys.executable, ROOT / "scripts" / "draw_paintings.py", *arguments]
+        return subprocess.run(script, cwd=tmp_path, capture_output=True, text=True)
+
+    assert draw("paintings", "2").returncode == 0
+    kept = (tmp_path / "paintings" / "00001.jpg").stat().st_mtime_ns
+    done = draw("paintings", "3", "photographs")
+    assert done.returncode == 0, done.stderr
+    assert sorted(p.name for p in (tmp_path / "paintings").iterdir()) == [f"0000{i}.jpg" for i in range(3)]
+    assert (tmp_path / "paintings" / "00001.jpg").stat().st_mtime_ns == kept
+    assert draw("after", "2", "photographs").returncode == 0
+    plain, painted_after = (Image.open(tmp_path / folder / "00001.jpg") for folder in ("paintings", "after"))
+    assert plain.tobytes() != painted_after.tobytes()
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "0.jpg").write_text("no picture")
+    for arguments, message in (
+        ((), "FOLDER COUNT"),
+        (("x", "many"), "FOLDER COUNT"),
+        (("x", "1", "none"), "no such folder"),
+        (("x", "2", "broken"), "0.jpg: cannot be read as a picture"),
+    ):
+        done = draw(*arguments)
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+        assert message in next(line for line in done.stderr.splitlines() if line.startswith("fastnst: "))

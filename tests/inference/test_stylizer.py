@@ -1,0 +1,112 @@
+"""What comes out of inference keeps what the photograph brought, and nothing a stranger hands over runs."""
+
+import numpy as np
+import torch
+from conftest import picture, random_arbitrary
+from PIL import Image
+
+import fastnst
+from fastnst.checkpoint import load_net
+from fastnst.commands.train import main as train
+from fastnst.images import to_image, to_tensor
+from fastnst.inference import stylizer as inference
+from fastnst.inference import tiling
+
+
+def test_a_call_is_one_pass_of_the_net(stylizer):
+    result = stylizer(picture(0))
+    with torch.no_grad():
+        expected = to_image(stylizer.nets[0](to_tensor(picture(0)).unsqueeze(0))[0])
+    assert (result.mode, result.size) == ("RGB", (64, 48))
+    assert np.abs(np.asarray(result, int) - np.asarray(expected, int)).max() <= 1
+
+
+def test_size_limits_the_long_side(stylizer):
+    assert stylizer(picture(0), size=32).size == (32, 24)
+    assert stylizer(picture(0), size=500).size == (64, 48)
+
+
+def test_alpha_survives(stylizer):
+    image = picture(0).convert("RGBA")
+    alpha = picture(1).convert("L")
+    image.putalpha(alpha)
+    result = stylizer(image)
+    assert result.mode == "RGBA"
+    assert result.getchannel("A").tobytes() == alpha.tobytes()
+    assert stylizer(image, size=32).size == (32, 24)
+
+
+def test_every_mode(stylizer):
+    sixteen = Image.fromarray(np.asarray(picture(0).convert("L")).astype(np.uint16) * 257)
+    for image in (*(picture(0).convert(m) for m in ("L", "1", "P", "CMYK", "LA", "RGBA", "YCbCr", "HSV")), sixteen):
+        assert stylizer(image).size == stylizer(image, size=64).size == (64, 48)
+        assert stylizer(image, size=32).size == (32, 24)
+
+
+def test_strength_goes_from_photograph_to_result(stylizer):
+    photograph = picture(0)
+    result = np.asarray(stylizer(photograph), int)
+    assert np.array_equal(stylizer(photograph, strength=0.0), photograph)
+    half = np.asarray(stylizer(photograph, strength=0.5), int)
+    assert np.abs(half - (result + np.asarray(photograph, int)) / 2).max() <= 1
+
+
+def test_preserve_color_keeps_chroma(stylizer):
+    photograph = Image.fromarray(np.asarray(picture(0)) // 2 + 64)  # far from where mixing would clip
+    kept, result = stylizer(photograph, preserve_color=True), stylizer(photograph)
+    ours, theirs, styled = (np.asarray(p.convert("YCbCr"), int) for p in (kept, photograph, result))
+    unclipped = ((np.asarray(kept) > 0) & (np.asarray(kept) < 255)).all(2)
+    assert unclipped.mean() > 0.5
+    assert np.abs(ours - theirs)[unclipped][:, 1:].max() <= 3
+    assert np.abs(ours - styled)[unclipped][:, 0].max() <= 3
+
+
+def test_style_scale_works_at_another_size(stylizer):
+    photograph = picture(0, 64, 48)
+    small = stylizer(photograph.resize((32, 24), Image.Resampling.LANCZOS))
+    expected = small.resize((64, 48), Image.Resampling.LANCZOS)
+    assert np.array_equal(stylizer(photograph, style_scale=2), expected)
+    assert stylizer(photograph, style_scale=0.5).size == (64, 48)
+
+
+def test_strips_and_auto(stylizer, monkeypatch):
+    photograph = picture(0, 120, 90)
+    whole = np.asarray(stylizer(photograph, tile=None), int)
+    assert np.abs(np.asarray(stylizer(photograph, tile=16), int) - whole).max() <= 1
+    asked = []
+    monkeypatch.setattr(inference, "restyle_in_strips", lambda *a: asked.append(a[2]) or tiling.restyle_in_strips(*a))
+    stylizer(photograph)
+    assert asked == []
+    monkeypatch.setattr(inference, "free_memory", lambda device: 10**6)
+    assert np.abs(np.asarray(stylizer(photograph), int) - whole).max() <= 1 and asked == [16]
+
+
+def test_relatives_are_mixed_by_their_weights(command, small_training, tmp_path):
+    """Nets trained on from one net, and that net itself; others are mixed by their results."""
+    assert command(train, *small_training, "out=first.safetensors")[0] == 0
+    for name in ("a", "b"):
+        again = ("init=first.safetensors", f"seed={ord(name)}", "optimizer.lr=1e-2", f"out={name}.safetensors")
+        assert command(train, *small_training, *again)[0] == 0
+    photograph = picture(4)
+    for pair in (("a", "b"), ("first", "a")):
+        files = [tmp_path / f"{name}.safetensors" for name in pair]
+        (net,) = fastnst.load(*files, weights=[3, 1]).nets
+        states = [load_net(file)[0].state_dict() for file in files]
+        for name, tensor in net.state_dict().items():
+            torch.testing.assert_close(tensor, 0.75 * states[0][name] + 0.25 * states[1][name])
+        assert np.asarray(fastnst.load(*files, weights=[1, 0])(photograph)).tolist() == np.asarray(
+            fastnst.load(files[0])(photograph)).tolist()  # fmt: skip
+    assert command(train, *small_training, "seed=9", "out=stranger.safetensors")[0] == 0
+    assert len(fastnst.load(tmp_path / "a.safetensors", tmp_path / "stranger.safetensors").nets) == 2
+
+
+def test_strength_moves_between_the_photographs_own_style_and_the_paintings(tmp_path, paintings):
+    random_arbitrary(tmp_path)
+    style = fastnst.load(tmp_path / "any.safetensors", style=str(paintings / "0.png"))
+    photograph = picture(3)
+    full, half, none = (np.asarray(style(photograph, strength=s), int) for s in (1.0, 0.5, 0.0))
+    own = style.styles[0].at(0.0, photograph)
+    expected = own(torch.from_numpy(np.array(photograph)).permute(2, 0, 1)[None] / 255).clamp(0, 1)[0] * 255
+    assert abs(expected.permute(1, 2, 0).detach().numpy().round() - none).max() <= 1
+    blend = (full + none) / 2
+    assert abs(half - full).mean() > 0.5 and abs(half - blend).mean() > 0.1  # not a mixture of the two pictures

@@ -1,0 +1,146 @@
+"""Each loss against its definition, written out as float64 loops."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from fastnst.data.files import sample_photographs
+from fastnst.errors import UserError
+from fastnst.losses.objective import Objective
+from fastnst.losses.terms import color_quantiles, reference_picture, style_loss
+from fastnst.losses.vgg import LossNetwork
+
+
+@pytest.fixture(scope="module")
+def network():
+    return LossNetwork()
+
+
+def test_the_painting_itself_has_no_style_loss_and_the_photograph_no_content_loss(network):
+    painting, photograph = torch.rand(1, 3, 48, 64), torch.rand(1, 3, 40, 40)
+    objective = Objective(network, [painting])
+    assert objective(painting, objective.target(painting))["style"].item() < 1e-8
+    assert objective(photograph, objective.target(photograph))["content"].item() == 0
+
+
+def test_terms_add_up(network):
+    objective = Objective(
+        network, [torch.rand(1, 3, 48, 64)], style_layers={"relu1_2": 1, "relu3_3": 3},
+        content_weight=2, style_weight=7, tv_weight=0.5, palette_weight=3,
+    )  # fmt: skip
+    terms = objective(torch.rand(2, 3, 32, 32), objective.target(torch.rand(2, 3, 32, 32)))
+    assert terms["style"].item() == pytest.approx((terms["style/relu1_2"] + 3 * terms["style/relu3_3"]).item() / 4)
+    assert terms["style"].item() == pytest.approx(terms["style/1"].item())
+    total = 2 * terms["content"] + 7 * terms["style"] + 0.5 * terms["tv"] + 3 * terms["palette"]
+    assert terms["total"].item() == pytest.approx(total.item())
+
+
+def test_style_loss_is_one_for_no_features_whatever_the_painting(network):
+    for contrast in (0.05, 1.0):
+        objective = Objective(network, [0.5 + contrast * (torch.rand(1, 3, 64, 64) - 0.5)])
+        for gram in objective.paintings().values():
+            assert (style_loss(torch.zeros_like(gram), gram) / gram.square().sum()).item() == pytest.approx(1)
+
+
+def test_style_at_several_scales_against_loops(network):
+    """The style term over scales and layers, the means over 2 x 2 px and all sums written out in float64."""
+    painting, picture = torch.rand(1, 3, 40, 48), torch.rand(1, 3, 32, 40)
+    layers, scales = {"relu1_2": 1.0, "relu2_2": 3.0}, {1: 1.0, 2: 0.5}
+    terms = Objective(network, [painting], style_layers=layers, scales=scales)(picture, torch.zeros(1, 256, 8, 10))
+
+    def grams(image):
+        found = {}
+        for scale in scales:
+            pixels = image[0].double().numpy()
+            small = np.zeros((3, pixels.shape[1] // scale, pixels.shape[2] // scale))
+            for y, x in itertools.product(range(small.shape[1]), range(small.shape[2])):
+                small[:, y, x] = pixels[:, scale * y : scale * (y + 1), scale * x : scale * (x + 1)].mean((1, 2))
+            features = network(torch.from_numpy(small).float().unsqueeze(0), layers)
+            for layer in layers:
+                f = features[layer][0].flatten(1).double().numpy()
+                found[layer, scale] = f @ f.T / f.size
+        return found
+
+    mine, theirs = grams(picture), grams(painting)
+    expected = {key: ((mine[key] - theirs[key]) ** 2).sum() / (theirs[key] ** 2).sum() for key in mine}
+    style = sum(layers[layer] / 4 * scales[scale] / 1.5 * value for (layer, scale), value in expected.items())
+    assert terms["style"].item() == pytest.approx(style, rel=1e-4)
+    assert terms["style/2"].item() == pytest.approx((expected["relu1_2", 2] + 3 * expected["relu2_2", 2]) / 4, rel=1e-4)
+    assert terms["style/relu1_2"].item() == pytest.approx(
+        (expected["relu1_2", 1] + expected["relu1_2", 2] / 2) / 1.5, rel=1e-4
+    )
+
+
+def test_a_picture_too_small_for_the_scales_is_refused(network):
+    objective = Objective(network, [torch.rand(1, 3, 64, 64)], scales=[1, 4])
+    with pytest.raises(UserError, match="64 px"):
+        objective(torch.rand(1, 3, 48, 80), torch.zeros(1, 256, 12, 20))
+
+
+def test_palette_sees_colours_and_not_where_they_are(network):
+    painting = torch.rand(1, 3, 64, 64)
+    objective = Objective(network, [painting], palette_weight=1.0)
+    target = objective.target(painting)
+
+    def palette(picture):
+        return objective(picture, target)["palette"].item()
+
+    assert palette(painting.flip(2, 3)) < 1e-6 < 0.05 < palette(0.5 * painting)
+    # All colours moved by one vector: in every direction the quantiles move by its length there.
+    moved = color_quantiles(painting) + 10.0
+    assert (moved - color_quantiles(painting)).square().mean().item() == pytest.approx(100, rel=1e-3)
+
+
+def test_units_do_not_depend_on_the_loss_networks_scale(network):
+    # Doubling relu3_3's convolution doubles its features; neither term may notice.
+    x, y, painting = torch.rand(1, 3, 64, 64), torch.rand(1, 3, 64, 64), torch.rand(1, 3, 64, 64)
+    layers = {"content_layer": "relu3_3", "style_layers": {"relu3_3": 1.0}}
+
+    def terms(network):
+        objective = Objective(network, [painting], **layers)
+        return objective(x, objective.target(y))
+
+    before = terms(network)
+    doubled = LossNetwork()
+    doubled.conv3_3_weight *= 2
+    doubled.conv3_3_bias *= 2
+    after = terms(doubled)
+    for name in ("content", "style"):
+        torch.testing.assert_close(before[name], after[name], rtol=1e-4, atol=0)
+
+
+def test_content_unit_suits_photographs(network):
+    # A photograph against the picture of its mean colour scores about one.
+    from fastnst.images import load_rgb, to_tensor
+
+    objective = Objective(network, [reference_picture()])
+    scores = []
+    for path in itertools.chain(*sample_photographs()):
+        photograph = to_tensor(load_rgb(path, 256)).unsqueeze(0)
+        flat = photograph.mean((2, 3), keepdim=True).expand_as(photograph)
+        scores.append(objective(flat, objective.target(photograph))["content"].item())
+    assert 0.5 < np.median(scores) < 2.5
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"content_layer": "relu9_9"}, {"style_layers": {"relu9_9": 1}}, {"style_layers": {"relu1_2": 0.0}},
+     {"style_layers": {"relu1_2": 1.0, "relu2_2": -1.0}}, {"scales": []}, {"scales": [0]}, {"scales": [1.5]},
+     {"scales": {1: 0.0}}, {"scales": {1: 1.0, 2: -1.0}}, {"palette_weight": -1}],
+)  # fmt: skip
+def test_wrong_layers_scales_and_weights_are_refused(network, arguments):
+    with pytest.raises(UserError):
+        Objective(network, [torch.rand(1, 3, 32, 32)], **arguments)
+
+
+def test_the_objective_compares_each_picture_with_its_own_painting():
+    network = LossNetwork()
+    paintings = [torch.rand(1, 3, 32, 48), torch.rand(1, 3, 40, 32) ** 3]
+    objective, images = Objective(network, paintings), torch.cat([p[..., :32, :32] for p in paintings])
+    target = objective.target(images)
+    crossed, own = (objective(images, target, objective.paintings(torch.tensor(i)))["style"] for i in ((1, 0), (0, 1)))
+    one = [Objective(network, [p])(images[i : i + 1], target[i : i + 1])["style"] for i, p in enumerate(paintings)]
+    assert own.item() == pytest.approx(sum(one).item() / 2, rel=1e-4)
+    assert crossed > 2 * own

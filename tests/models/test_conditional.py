@@ -1,0 +1,57 @@
+"""Nets of several styles and of any painting: training, choosing, mixing, and what they fold into."""
+
+import pytest
+import torch
+from conftest import random_multi
+
+from fastnst.errors import UserError
+from fastnst.models.arbitrary import ArbitraryNet, first_row
+from fastnst.models.conditional import MultiStyleNet, row_of
+from fastnst.models.transform_net import TransformNet
+
+
+def test_each_picture_is_given_its_own_style():
+    net, photographs = random_multi(), torch.rand(3, 3, 32, 40)
+    with torch.no_grad():
+        together = net(photographs, torch.tensor([0, 1, 0]))
+        alone = [net.choose({net.styles[i]: 1.0})(photographs[n : n + 1]) for n, i in enumerate((0, 1, 0))]
+    torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=0)
+    assert (together[0] - net(photographs[:1], torch.tensor([1]))[0]).abs().mean() > 0.01
+    assert net.numbers == 412 and MultiStyleNet(["a"], 32).numbers == 3212  # 100 times the width, and 12
+
+
+def test_a_row_holds_an_ordinary_nets_scales_and_shifts():
+    plain, net = TransformNet(width=4).eval(), MultiStyleNet(["a", "b"], 4)
+    for parameter in plain.parameters():
+        torch.nn.init.normal_(parameter, 0.2, 0.3)
+    net.start(plain, dict.fromkeys("ab", row_of(plain)))
+    photographs = torch.rand(1, 3, 32, 32)
+    for style in ("a", "b"):
+        torch.testing.assert_close(net.choose({style: 1})(photographs), plain(photographs))
+    net = random_multi()
+    torch.testing.assert_close(row_of(net.choose({"b": 1}))[:-12], net.rows[1, :-12].detach())  # the colours are folded in
+
+
+def test_styles_mix_by_their_rows():
+    net = random_multi()
+    torch.testing.assert_close(
+        row_of(net.choose({"a": 1, "b": 3}))[:-12], (0.25 * net.rows[0] + 0.75 * net.rows[1]).detach()[:-12]
+    )
+    for shares, message in (({"c": 1}, "has a, b"), ({"a": -1}, "from 0"), ({"a": 0}, "not all 0")):
+        with pytest.raises(UserError, match=message):
+            net.choose(shares)
+
+
+def test_starting_keeps_the_rows_of_styles_it_knows():
+    net, new = random_multi(), MultiStyleNet(["b", "new"], 4)
+    new.start(net, {style: first_row(net, style) for style in new.styles})
+    torch.testing.assert_close(new.rows[0], net.rows[1])
+    torch.testing.assert_close(new.rows[1], net.rows.mean(0))
+    with pytest.raises(UserError, match="'width': 4"):
+        MultiStyleNet(["b"], 5).start(net, {"b": net.rows[0]})
+    batch = TransformNet("batch", 4)
+    with pytest.raises(UserError, match="'norm': 'batch'"):
+        MultiStyleNet(["b"], 4).start(batch, {"b": first_row(batch, "b")})
+    predicted = ArbitraryNet(width=4)
+    predicted.start(net)
+    torch.testing.assert_close(predicted.head[2].bias, net.rows.mean(0))

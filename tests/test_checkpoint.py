@@ -1,0 +1,94 @@
+"""Checkpoints: what is shipped, and files that are none."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, picture, random_arbitrary
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+import fastnst
+from fastnst.checkpoint import FORMAT, export, load_net, load_style
+from fastnst.data.files import sample_photographs
+from fastnst.errors import UserError
+from fastnst.models.arbitrary import ArbitraryNet
+from fastnst.models.conditional import MultiStyleNet
+from fastnst.models.transform_net import TransformNet
+
+
+def test_what_is_shipped_restyles(tmp_path):
+    photograph = Image.open(sample_photographs()[1][0]).convert("RGB").resize((96, 64))
+    results = []
+    for file in sorted((ROOT / "checkpoints").glob("*.safetensors")):
+        assert file.stat().st_size < 10e6
+        net, _ = load_net(file)
+        names = net.styles if isinstance(net, MultiStyleNet) else [None]
+        if isinstance(net, ArbitraryNet):
+            picture(1).save(tmp_path / "painting.png")
+            names = [str(tmp_path / "painting.png"), str(ROOT / "fastnst/assets/artworks/mosaic.jpg")]
+        results += [fastnst.load(file, style=name)(photograph) for name in names]
+    pictures = [np.asarray(photograph, int), *(np.asarray(result, int) for result in results)]
+    for i, one in enumerate(pictures):
+        assert all(abs(one - other).mean() > 10 for other in pictures[:i])  # from the photograph and from each other
+
+
+def test_a_checkpoint_of_one_style_refuses_a_name(tmp_path):
+    export(tmp_path / "one.safetensors", TransformNet(width=4), {"style": {"name": "one"}})
+    with pytest.raises(UserError, match="holds one style"):
+        load_style(tmp_path / "one.safetensors", "wave")
+    random_arbitrary(tmp_path)
+    for style in ({}, 5, [1]):
+        with pytest.raises(UserError, match="give"):
+            load_style(tmp_path / "any.safetensors", style)
+
+
+def test_pickles_do_not_run(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return open, (str(tmp_path / "ran"), "w")
+
+    for name in ("bomb.ckpt", "bomb.safetensors"):
+        torch.save({"state_dict": Bomb()}, tmp_path / name)
+        with pytest.raises(UserError):
+            load_net(tmp_path / name)
+        (tmp_path / name).write_bytes(pickle.dumps(Bomb()))
+        with pytest.raises(UserError):
+            load_net(tmp_path / name)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda weights, meta: weights.pop("layers.0.weight"),
+        lambda weights, meta: weights.update({"layers.0.weight": torch.zeros(2, 2)}),
+        lambda weights, meta: weights["layers.0.weight"].fill_(float("nan")),
+        lambda weights, meta: meta.update(architecture="{"),
+        lambda weights, meta: meta.update(architecture='{"width": 99999999}'),
+        lambda weights, meta: meta.update(architecture='{"depth": 3}'),
+        lambda weights, meta: meta.update(architecture="[1]"),
+        lambda weights, meta: meta.pop("info"),
+    ],
+    ids=["missing", "shape", "nan", "json", "huge", "unknown", "list", "no info"],
+)
+def test_spoiled_checkpoints_are_refused(checkpoint, tmp_path, change):
+    weights = load_file(checkpoint)
+    meta = {"format": FORMAT, "architecture": json.dumps(TransformNet(width=4).architecture), "info": "{}"}
+    change(weights, meta)
+    save_file(weights, tmp_path / "spoiled.safetensors", meta)
+    with pytest.raises(UserError, match="spoiled"):
+        load_net(tmp_path / "spoiled.safetensors")
+
+
+def test_half_precision_files_load(checkpoint, tmp_path, stylizer):
+    meta = {"format": FORMAT, "architecture": json.dumps(TransformNet(width=4).architecture), "info": "{}"}
+    save_file({k: v.half() for k, v in load_file(checkpoint).items()}, tmp_path / "half.safetensors", meta)
+    assert (
+        np.abs(
+            np.asarray(fastnst.load(tmp_path / "half.safetensors")(picture(0)), int) - np.asarray(stylizer(picture(0)), int)
+        ).max()
+        <= 1
+    )

@@ -1,0 +1,116 @@
+"""The whole path on small pictures: training, TensorBoard, checkpoints, resuming, failing."""
+
+import pytest
+import torch
+from conftest import picture
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from fastnst.checkpoint import load_net
+from fastnst.commands.train import main as train
+from fastnst.evaluation.figures import flicker
+from fastnst.images import to_tensor
+from fastnst.training import module as training
+
+# float64 and SGD: a net of four channels blows up float32's rounding, and Adam the sign of a gradient near 0.
+EXACT = (
+    "trainer.precision=64-true", "optimizer.optimizer._target_=torch.optim.SGD", "~optimizer.optimizer.betas",
+    "~optimizer.optimizer.eps",
+)  # fmt: skip
+
+
+@pytest.fixture
+def weights(tmp_path):
+    return lambda name: load_net(tmp_path / name)[0].state_dict()
+
+
+def test_loss_falls_and_seeds_repeat(command, small_training, weights, tmp_path):
+    for name in ("a", "b"):
+        command(train, *small_training, "trainer.max_steps=12", f"out={name}.safetensors", f"run_dir=runs/{name}/x")
+    a, b = weights("a.safetensors"), weights("b.safetensors")
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    events = EventAccumulator(str(tmp_path / "runs/a/x")).Reload().Scalars("train/total")
+    assert events[-1].value < events[0].value
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(command, small_training, weights, monkeypatch):
+    command(train, *small_training, "out=whole.safetensors", "run_dir=runs/whole/x", "data.workers=2")
+
+    step = training.StyleTransfer.training_step
+
+    def interrupted(self, batch, index):
+        if self.global_step == 5:
+            raise OSError("the machine went away")
+        return step(self, batch, index)
+
+    monkeypatch.setattr(training.StyleTransfer, "training_step", interrupted)
+    assert command(train, *small_training, "out=part.safetensors", "run_dir=runs/part/x")[0] == 2
+    monkeypatch.undo()
+    status, out, err = command(train, *small_training, "out=part.safetensors", "run_dir=runs/part/y", "ckpt=last")
+    assert status == 0, err
+    assert "run: runs/part/x" in out  # it goes on where it was
+    a, b = weights("whole.safetensors"), weights("part.safetensors")
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_weights_that_are_not_finite_are_never_saved(command, small_training, monkeypatch, tmp_path):
+    save = training.StyleTransfer.on_save_checkpoint
+
+    def spoiled(self, checkpoint):
+        if self.global_step == 4:
+            self.net.layers[0].weight.data[0] = float("nan")
+        save(self, checkpoint)
+
+    monkeypatch.setattr(training.StyleTransfer, "on_save_checkpoint", spoiled)
+    status, _, err = command(train, *small_training)
+    assert status == 2 and "not finite at step 4" in err
+    (last,) = tmp_path.glob("runs/small/*/last.ckpt")
+    assert load_net(last)[1]["steps"] == 2
+
+
+def test_stability_is_learnt(command, small_training, tmp_path):
+    longer = (*small_training, "data.size=48", "trainer.max_steps=40", "optimizer.lr=3e-3")
+    figures = {}
+    photograph = to_tensor(picture(5, 96, 80)).unsqueeze(0)
+    for weight in (0, 50):
+        status, _, err = command(
+            train, *longer, f"stability.weight={weight}", f"out={weight}.safetensors", f"run_dir=runs/{weight}/x"
+        )
+        assert status == 0, err
+        net = load_net(tmp_path / f"{weight}.safetensors")[0]
+        figures[weight] = flicker(net, photograph, noise=0.02)
+        tags = EventAccumulator(str(tmp_path / f"runs/{weight}/x")).Reload().Tags()["scalars"]
+        assert ("train/stability" in tags) == (weight > 0)
+    assert figures[50] < 0.9 * figures[0]
+    status, _, err = command(train, *small_training, "stability.weight=1")
+    assert status == 2 and "stability.shift=6: data.size=32" in err
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed"])
+def test_mixed_precision_agrees(command, small_training, precision, weights, tmp_path):
+    losses = []
+    for name in ("32-true", precision):
+        # At the usual rate the first steps of so small a net magnify any rounding: by seed, up to 3.5 % either way.
+        few = ("trainer.max_steps=2", "optimizer.lr=1e-4", "out=x.safetensors")
+        command(train, *small_training, *few, f"trainer.precision={name}")
+        losses.append(load_net(tmp_path / "x.safetensors")[1]["validation"]["val/total"])
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
+@pytest.mark.parametrize(("model", "kind"), (("johnson", "TransformNet"), ("multi", "MultiStyleNet")))
+def test_a_compiled_step_agrees(command, small_training, weights, monkeypatch, tmp_path, model, kind):
+    """With the graphs that a compiler is given run as they are: what makes code of them is torch's."""
+    compiled, compile_module = [], torch.nn.Module.compile
+
+    def record(self, **options):
+        compiled.append(type(self).__name__)
+        compile_module(self, backend="aot_eager", **options)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", record)
+    for name in ("true", "false"):
+        arguments = (*small_training, *EXACT, f"model={model}", f"compile={name}", f"out={name}.safetensors")
+        status, _, err = command(train, *arguments)
+        assert status == 0, err
+    assert compiled == [kind, "Objective", "LossNetwork"]
+    a, b = weights("true.safetensors"), weights("false.safetensors")
+    for key in a:
+        torch.testing.assert_close(a[key], b[key], atol=1e-5, rtol=1e-5)

@@ -1,0 +1,63 @@
+"""Trainings that begin at another net's weights."""
+
+import torch
+from conftest import ROOT
+
+from fastnst.checkpoint import load_net, load_style
+from fastnst.commands.infer import main as infer
+from fastnst.commands.train import main as train
+from fastnst.models.transform_net import TransformNet
+
+
+def test_norms_alone_are_learnt_for_a_new_painting(command, several, small_training, tmp_path):
+    assert command(train, *several, "out=base.safetensors")[0] == 0
+    new = (*small_training, "model=multi", "train=norms", "out=new.safetensors", "optimizer.lr=0.0005")
+    status, _, err = command(train, *new, "model.width=4", "init=base.safetensors")
+    assert status == 0, err
+    base, _ = load_net(tmp_path / "base.safetensors")
+    net, info = load_net(tmp_path / "new.safetensors")
+    assert net.styles == ["small"]
+    for name, weight in net.body.state_dict().items():
+        assert torch.equal(weight, base.body.state_dict()[name])
+    assert (net.rows[0] - base.rows.mean(0)).abs().max() > 0.01
+    status, out, err = command(infer, "ckpt=new.safetensors", "img=photographs/00.jpg")  # its one style need not be named
+    assert status == 0, err
+    for arguments, message in ((new, "init=FILE"), ((*small_training, "train=norms"), "model=multi"),
+                               ((*small_training, "train=some"), "all or norms")):  # fmt: skip
+        status, _, err = command(train, *arguments)
+        assert status == 2 and message in err and len(err.splitlines()) == 1
+
+
+def test_a_row_of_ones_own_begins_on_the_shipped_net(command, small_training, tmp_path):
+    shipped = ROOT / "checkpoints" / "painters.safetensors"
+    few = [argument for argument in small_training if not argument.startswith("model")]
+    status, _, err = command(train, "experiment=row", *few, "out=mine.safetensors")
+    assert status == 0, err
+    (net, info), (start, _) = load_net(tmp_path / "mine.safetensors"), load_net(shipped)
+    assert net.styles == ["small"] and info["steps"] == 6
+    assert all(torch.equal(weight, start.body.state_dict()[name]) for name, weight in net.body.state_dict().items())
+    moved = (net.rows[0] - start.rows.mean(0)).abs().max()
+    assert 0.01 < moved < 0.3  # six steps of at most 0.04 from where it began
+
+
+def test_a_net_of_ones_own_begins_on_the_shipped_one(command, small_training, tmp_path):
+    shipped = ROOT / "checkpoints" / "arbitrary.safetensors"
+    few = [argument for argument in small_training if not argument.startswith("model")]
+    status, _, err = command(train, "experiment=minutes", *few, "out=mine.safetensors")
+    assert status == 0, err
+    net, info = load_net(tmp_path / "mine.safetensors")
+    assert isinstance(net, TransformNet) and info["steps"] == 6
+    first = load_style(shipped, str(tmp_path / "painting.png"))[0].at(1.0).state_dict()
+    for name, weight in net.state_dict().items():
+        assert (weight - first[name]).abs().max() < 0.01  # six steps of 1e-3 from where it began
+    assert not torch.equal(weight, first[name])
+
+
+def test_init_starts_from_another_styles_weights(command, small_training, weights, tmp_path):
+    assert command(train, *small_training, "out=first.safetensors")[0] == 0
+    still = ("optimizer.lr=0.0", "trainer.max_steps=1", "out=second.safetensors")
+    assert command(train, *small_training, *still, "init=first.safetensors", "seed=7")[0] == 0
+    first, second = weights("first.safetensors"), weights("second.safetensors")
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    status, _, err = command(train, *small_training, "model.width=5", "init=first.safetensors")
+    assert status == 2 and "'width': 4" in err and len(err.splitlines()) == 1

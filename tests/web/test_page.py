@@ -1,0 +1,262 @@
+"""The page: what it does without a browser, and all of it in a real one."""
+
+import contextlib
+import functools
+import http.server
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, picture, random_arbitrary, random_multi
+from omegaconf import OmegaConf
+from PIL import Image
+
+from fastnst.checkpoint import export
+from fastnst.commands.export import main as export_main
+from fastnst.commands.serve import main, serve
+from fastnst.commands.train import main as train
+from fastnst.errors import UserError
+from fastnst.images import load_rgb
+from fastnst.inference.stylizer import Stylizer
+from fastnst.models.arbitrary import ArbitraryNet
+from fastnst.models.transform_net import TransformNet
+from fastnst.web.page import Studio
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    for seed, name in enumerate(("ink", "sea")):
+        torch.manual_seed(seed)
+        export(tmp_path / "checkpoints" / f"{name}.safetensors", TransformNet(width=4), {"style": {"name": name}})
+    return tmp_path / "checkpoints"
+
+
+@pytest.fixture
+def studio(checkpoints, tmp_path):
+    (tmp_path / "temporary").mkdir()
+    return Studio(checkpoints, tmp_path / "temporary", 1e6)
+
+
+def test_restyle_gives_full_resolution(studio, tmp_path):
+    picture(0, 1800, 400).save(tmp_path / "photo.png")
+    (before, after), file = studio.restyle(str(tmp_path / "photo.png"), "sea", 1.0, False, 1.0)
+    assert before.size == after.size == (1600, 356)
+    assert load_rgb(file).size == (1800, 400) and file.endswith("photo_sea.png")
+    assert np.array_equal(load_rgb(file), studio.styles["sea"](picture(0, 1800, 400)))
+    assert tmp_path / "temporary" in Path(file).parents
+
+
+def test_thumbnails_name_the_styles(studio):
+    thumbnails = studio.thumbnails()
+    assert [name for _, name in thumbnails] == ["ink", "sea"]
+    assert thumbnails[0][0].size == (160, 120) and not np.array_equal(thumbnails[0][0], thumbnails[1][0])
+
+
+def test_what_strangers_send_gets_a_message(studio, tmp_path, monkeypatch):
+    (tmp_path / "text.png").write_text("no picture")
+    Image.new("L", (1001, 1000)).save(tmp_path / "large.png")
+    Image.new("L", (8, 8)).save(tmp_path / "small.png")
+    Image.new("L", (900, 900)).save(tmp_path / "bomb.png")
+    for name, message in (("text", "cannot be restyled"), ("large", "1 is the most"), ("small", "too small")):
+        with pytest.raises(UserError, match=message):
+            studio.restyle(str(tmp_path / f"{name}.png"), "sea", 1.0, False, 1.0)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(UserError, match="decompression bomb"):
+        studio.restyle(str(tmp_path / "bomb.png"), "sea", 1.0, False, 1.0)
+    with pytest.raises(UserError, match="Drop a photograph"):
+        studio.restyle(None, "sea", 1.0, False, 1.0)
+    with pytest.raises(UserError, match="Choose a style"):
+        studio.restyle(str(tmp_path / "small.png"), "../sea", 1.0, False, 1.0)
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_ten_visitors_take_turns(studio, tmp_path, monkeypatch):
+    picture(0).save(tmp_path / "photo.png")
+    working, most = [], []
+
+    class Slow:
+        def __call__(self, image, strength=1.0, **controls):
+            if strength:
+                working.append(1)
+                most.append(len(working))
+                time.sleep(0.01)
+                working.pop()
+            return image
+
+    studio.styles["sea"] = Slow()
+    visit = threading.Thread
+    visitors = [visit(target=studio.restyle, args=(str(tmp_path / "photo.png"), "sea", 1.0, False, 1.0)) for _ in range(10)]
+    for visitor in visitors:
+        visitor.start()
+    for visitor in visitors:
+        visitor.join()
+    assert len(most) == 10 and max(most) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["checkpoints=missing"], "no .safetensors in it"),
+        (["port=no"], "port=no"),
+        (["max_megapixels=0"], "max_megapixels=0"),
+    ],
+)
+def test_bad_input_gets_one_line(command, arguments, message):
+    status, _, err = command(main, *arguments)
+    assert status == 2 and message in err and len(err.splitlines()) == 1
+
+
+@pytest.fixture
+def browser():
+    if BROWSER is None:
+        pytest.skip("there is no Chromium here (on Debian: apt install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def upload(page, file: Path) -> None:
+    """Gives the page a file; again if that was before its script listened."""
+    for _ in range(8):
+        page.wait_for_selector("#photograph input[type=file]", state="attached", timeout=120_000)
+        page.set_input_files("#photograph input[type=file]", file)
+        with contextlib.suppress(Exception):
+            return page.get_by_text(file.name).first.wait_for(timeout=8_000)
+    raise AssertionError(f"{file.name} never arrived")
+
+
+def test_upload_restyle_compare_download(browser, checkpoints, tmp_path):
+    objective = {"loss_network": {"network": "vgg16", "weights": "oxford"}}
+    export(checkpoints / "any.safetensors", ArbitraryNet(width=4), {"style": {"size": 64}, "objective": objective})
+    cfg = OmegaConf.load(ROOT / "configs" / "serve.yaml")
+    cfg = OmegaConf.merge(cfg, {"checkpoints": str(checkpoints), "max_megapixels": 1})
+    served, address = serve(cfg, block=False)
+    try:
+        picture(0, 300, 200).save(tmp_path / "photo.png")
+        Image.new("L", (1200, 1000)).save(tmp_path / "large.png")
+        page = browser.new_page()
+        page.goto(address)
+        upload(page, tmp_path / "photo.png")
+        page.locator("#styles button", has_text="any").click()
+        page.wait_for_selector("#painting input[type=file]", state="attached")  # asked for where the style needs one
+        page.locator("#styles button", has_text="sea").click()
+        page.wait_for_selector("#painting", state="detached")
+        assert page.get_by_label("Style", exact=True).input_value() == "sea"
+        page.click("#restyle")
+        page.wait_for_selector("#result img", timeout=60_000)
+        page.wait_for_function("[...document.querySelectorAll('#result img')].every(i => i.complete && i.naturalWidth > 0)")
+        shown = page.eval_on_selector_all(
+            "#result img",
+            """images => images.map(image => {
+                const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight).getContext('2d');
+                canvas.drawImage(image, 0, 0);
+                return [...canvas.getImageData(0, 0, image.naturalWidth, image.naturalHeight).data];
+            })""",
+        )
+        before, after = (np.array(pixels).reshape(200, 300, 4)[..., :3] for pixels in shown)
+        expected = np.asarray(Stylizer(checkpoints / "sea.safetensors")(picture(0, 300, 200)), int)
+        assert np.abs(before - np.asarray(picture(0, 300, 200), int)).max() <= 1
+        assert np.abs(after - expected).max() <= 1 and np.abs(after - before).mean() > 5
+        with page.expect_download() as download:
+            page.click("#download")
+        download.value.save_as(tmp_path / "result.png")
+        assert np.array_equal(load_rgb(tmp_path / "result.png"), expected)
+
+        page.reload()
+        upload(page, tmp_path / "large.png")
+        page.click("#restyle")
+        page.get_by_text("1 is the most").first.wait_for()
+    finally:
+        served.close()
+        served.folder.cleanup()
+
+
+def test_onnx_runs_in_the_browser(browser, command, checkpoints, tmp_path):
+    if shutil.which("npm") is None:
+        pytest.skip("there is no npm here to fetch onnxruntime-web with")
+    status, out, err = command(export_main, "ckpt=checkpoints/sea.safetensors", "page=true")
+    if "needs npm and its registry" in err:
+        pytest.skip("npm's registry cannot be reached")
+    assert status == 0, err
+    site = tmp_path / "exported/sea_page"
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(http.server.SimpleHTTPRequestHandler, directory=site)
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        picture(0, 150, 101).save(tmp_path / "photo.png")
+        (tmp_path / "text.png").write_text("no picture")
+        page, asked = browser.new_page(), []
+        page.on("request", lambda request: asked.append(request.url))
+        address = f"http://127.0.0.1:{server.server_port}/"
+        page.goto(address)
+        page.get_by_text("Choose a photograph.").wait_for(timeout=60_000)
+        page.set_input_files("#photograph", tmp_path / "photo.png")
+        page.get_by_text("150 x 101 px in").wait_for(timeout=60_000)
+        pixels = page.evaluate("[...result.getContext('2d').getImageData(0, 0, 150, 101).data]")
+        expected = np.asarray(Stylizer(checkpoints / "sea.safetensors")(picture(0, 150, 101)), int)
+        assert np.abs(np.array(pixels).reshape(101, 150, 4)[..., :3] - expected).max() <= 1
+        page.set_input_files("#photograph", tmp_path / "text.png")
+        page.get_by_text("This file is not a picture.").wait_for()
+        assert all(url.startswith((address, "data:", "blob:")) for url in asked)  # nothing from elsewhere
+    finally:
+        server.shutdown()
+
+
+def test_tensorboard_shows_its_pictures(browser, command, small_training, tmp_path):
+    assert command(train, *small_training)[0] == 0
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    board = subprocess.Popen(
+        [sys.executable, "-m", "tensorboard.main", "--logdir", str(tmp_path / "runs"), "--port", str(port)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        address = f"http://localhost:{port}/"
+        for _ in range(120):
+            try:
+                urllib.request.urlopen(address).close()
+                break
+            except OSError:
+                time.sleep(0.5)
+        page = browser.new_page()
+        page.goto(f"{address}#images")
+        image = page.locator("tf-image-loader img").first
+        image.wait_for(timeout=60_000)
+        assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+        assert page.get_by_text("photograph | result").first.is_visible()
+    finally:
+        board.terminate()
+        board.wait()
+
+
+def test_the_page_offers_every_style(tmp_path, paintings, photographs):
+    random_arbitrary(tmp_path)
+    export(tmp_path / "many.safetensors", random_multi(), {"style": {"name": "a+b"}})
+    folder = tmp_path / "page"
+    folder.mkdir()
+    studio = Studio(tmp_path, folder, 1e6)
+    assert list(studio.styles) == ["any: your painting", "many: a", "many: b"] and len(studio.thumbnails()) == 3
+    photograph, rest = str(photographs / "00.jpg"), (1.0, False, 1.0)
+    files = [studio.restyle(photograph, style, *rest)[1] for style in ("many: a", "many: b")]
+    files += [studio.restyle(photograph, "any: your painting", *rest, str(paintings / f"{i}.png"))[1] for i in range(2)]
+    assert len({Image.open(file).tobytes() for file in files}) == 4
+    with pytest.raises(UserError, match="Drop a painting too"):
+        studio.restyle(photograph, "any: your painting", *rest)
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(UserError, match="cannot be"):
+        studio.restyle(photograph, "any: your painting", *rest, str(tmp_path / "text.png"))
