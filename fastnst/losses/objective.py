@@ -60,11 +60,11 @@ class Objective(nn.Module):
         style_images: Sequence[Tensor],
         content_layer: str = "relu3_3",
         style_layers: Mapping[str, float] | None = None,
-        scales: Mapping[int, float] | Sequence[int] = (1,),
         content_weight: float = 1.0,
         style_weight: float = 5.0,
-        palette_weight: float = 0.0,
         tv_weight: float = 0.1,
+        palette_weight: float = 0.0,
+        scales: Mapping[int, float] | Sequence[int] = (1,),
     ):
         super().__init__()
         style_layers = style_layers or dict.fromkeys(STYLE_LAYERS, 1.0)
@@ -104,7 +104,7 @@ class Objective(nn.Module):
         Raises UserError if a picture is too small for that.
         """
         least = 16 * max(self.scales)
-        if min(images.shape[-2:]) < least:
+        if max(self.scales) > 1 and min(images.shape[-2:]) < least:
             size = f"{images.shape[-1]} x {images.shape[-2]} px"
             raise UserError(f"{size} is too small for loss.scales={[*self.scales]}: {least} px is the least; or give [1]")
         return {scale: self.features(reduced(images, scale), layers) for scale in self.scales}

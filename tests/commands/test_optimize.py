@@ -15,15 +15,15 @@ from fastnst.optimization import optimize, resized
 def files(tmp_path):
     picture(1, 80, 60).save(tmp_path / "photo.jpg")
     picture(2, 70, 64).save(tmp_path / "painting.png")
-    return ("content=photo.jpg", "style=custom", "style.image=painting.png", "style.size=48", "steps=3")
+    return ("content=photo.jpg", "style=custom", "style.image=painting.png", "style.size=64", "steps=3")
 
 
 def test_the_command(command, files, tmp_path):
-    status, out, err = command(main, *files, "sizes=[32,48]", "save_every=2", "run_dir=run")
+    status, out, err = command(main, *files, "sizes=[96,128]", "save_every=2", "run_dir=run")
     assert status == 0, err
     result = tmp_path / "outputs/photo_custom_johnson.png"
     assert out.splitlines()[-1] == str(result.relative_to(tmp_path))
-    assert load_rgb(result).size == (48, 36)
+    assert load_rgb(result).size == (128, 96)
     written = {p.name for p in (tmp_path / "outputs").iterdir()}
     steps = ("00000", "00002", "00004", "00006")  # two of each pass, counted on
     assert written == {result.name, "photo_custom_johnson_losses.png", *(f"photo_custom_johnson_{n}.png" for n in steps)}
@@ -45,8 +45,8 @@ def test_each_pass_starts_from_the_result_before_it(command, files, monkeypatch)
         ends.append(iterate.picture)
 
     monkeypatch.setattr(command_module, "optimize", watched)
-    assert command(main, *files, "sizes=[32,64]", "init=noise")[0] == 0
-    torch.testing.assert_close(starts[1], resized(ends[0], 48, 64))
+    assert command(main, *files, "sizes=[96,128]", "init=noise")[0] == 0
+    torch.testing.assert_close(starts[1], resized(ends[0], 96, 128))
     assert starts[0].std() > 0.25  # noise
 
 
@@ -60,7 +60,7 @@ def test_gatys_falls_from_either_start(command, files, init, tmp_path):
 
 @pytest.mark.parametrize("recipe", ["tv", "gatys", "pytorch", "tensorflow"])
 def test_recipes_run_on_the_shipped_network(command, files, tmp_path, recipe):
-    status, out, err = command(main, *files, f"recipe={recipe}", "loss_network=vgg16", "sizes=[32]")
+    status, out, err = command(main, *files, f"recipe={recipe}", "loss_network=vgg16", "sizes=[96]")
     assert status == 0, err
     assert (tmp_path / f"outputs/photo_custom_{recipe}.png").is_file()
 
@@ -77,7 +77,7 @@ def test_d2l_runs_on_a_file_of_vgg19(command, files, tmp_path):
     torch.save(torchvision.models.vgg19().state_dict(), tmp_path / "vgg19.pth")
     status, _, err = command(main, *files, "recipe=d2l", "loss_network.weights=vgg19.pth", "sizes=[32,48]")
     assert status == 0, err
-    assert load_rgb(tmp_path / "outputs/photo_custom_d2l.png").size == (48, 36)
+    assert load_rgb(tmp_path / "outputs/photo_custom_d2l.png").size == (128, 96)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_d2l_runs_on_a_file_of_vgg19(command, files, tmp_path):
         (["content="], "content=: give a path"),
         (["out=x.gif"], "out=x.gif: give a name that ends in"),
         (["out=~nouser/x"], "out=~nouser/x"),
-        (["content=thin.png", "sizes=[64]"], "64 x 2 px is too small for the loss network"),
+        (["content=thin.png", "sizes=[64]"], "64 x 2 px is too small for loss.scales=[1, 2, 4]: 64 px is the least"),
         (["content=wave_00001.png", "out=wave.png"], "wave_00001.png might be overwritten"),
         (["--nosuchflag"], "--nosuchflag"),
         (["steps=0"], "steps=0"),

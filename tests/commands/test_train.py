@@ -120,8 +120,8 @@ def test_train_export_infer(command, small_training, tmp_path):
     with safe_open(tmp_path / "checkpoints/small.safetensors", "pt") as file:
         metadata = file.metadata()
     info = json.loads(metadata["info"])
-    assert json.loads(metadata["architecture"]) == {"norm": "instance", "width": 4, "upsample": "nearest"}
-    assert info["style"]["name"] == "small" and info["steps"] == 6 and info["objective"]["style_weight"] == 5.0
+    assert json.loads(metadata["architecture"]) == {"norm": "instance", "width": 4, "upsample": "antialiased"}
+    assert info["style"]["name"] == "small" and info["steps"] == 6 and info["objective"]["style_weight"] == 27.0
     assert info["validation"]["val/total"] > 0
 
     state = torch.load(run / "last.ckpt", weights_only=True)

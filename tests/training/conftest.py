@@ -39,3 +39,8 @@ def at_step(monkeypatch):
         monkeypatch.setattr(training.StyleTransfer, "training_step", interrupted)
 
     return arrange
+
+
+@pytest.fixture
+def weights(tmp_path):
+    return lambda name: load_net(tmp_path / name)[0].state_dict()

@@ -18,11 +18,6 @@ EXACT = (
 )  # fmt: skip
 
 
-@pytest.fixture
-def weights(tmp_path):
-    return lambda name: load_net(tmp_path / name)[0].state_dict()
-
-
 def test_loss_falls_and_seeds_repeat(command, small_training, weights, tmp_path):
     for name in ("a", "b"):
         command(train, *small_training, "trainer.max_steps=12", f"out={name}.safetensors", f"run_dir=runs/{name}/x")
