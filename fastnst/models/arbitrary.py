@@ -37,7 +37,7 @@ class ArbitraryNet(StyledNet):
     a small head: the checkpoint stays small, and training needs no second network.
 
     All paintings share most of what `Pooling` sees. So the head is given how far a painting is from their mean, along the
-    axes in which paintings differ most and in units of how much they do: see `survey`. docs/measurements.md has what that
+    axes in which paintings differ most and in units of how much they do: see `survey`. docs/notebook.md has what that
     gains.
     """
 

@@ -18,7 +18,7 @@ from fastnst.models.transform_net import TransformNet
 
 RIM = 8  # px
 # A row's numbers are near 1 where weights are near 0.05, and only the pictures of its style move them: they learn so many
-# times as fast. docs/measurements.md has what that gains.
+# times as fast. docs/notebook.md has what that gains.
 ROW_RATE = 20
 Condition = tuple[Tensor, ...]  # what a net is given beside the photographs
 Paintings = Mapping[str, Tensor] | None  # `Objective.statistics`; None: the objective's own

@@ -10,7 +10,7 @@ def cosine(optimizer: Optimizer, total_steps: int, warmup: float = 0.02) -> Lamb
     """Rises over the first `warmup` of the steps, then falls to 0 as half a cosine.
 
     The paper keeps 1e-3 throughout. At three times that, falling reaches a lower loss in the same steps than staying
-    (docs/measurements.md).
+    (docs/notebook.md).
     """
 
     def factor(step: int) -> float:
