@@ -1,4 +1,4 @@
-"""Judges a checkpoint by the slow method: read `evaluate` from top to bottom."""
+"""Compares a checkpoint with optimization-based style transfer: read `evaluate` from top to bottom."""
 
 import itertools
 import json
