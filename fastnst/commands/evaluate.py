@@ -88,7 +88,7 @@ def evaluate(cfg: DictConfig) -> dict:
             }
         )
         rows.append(pictures)
-        print(f"{path.name}: worth {count_of(value, marks)} iterations", flush=True)
+        print(f"{path.name}: equivalent to {count_of(value, marks)} iterations", flush=True)
 
     most = max(marks)
     median = statistics.median_low(most + 1 if r["worth"] is None else r["worth"] for r in results)

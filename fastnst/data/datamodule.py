@@ -80,7 +80,7 @@ class CropData(pl.LightningDataModule):
 
     def _painting_crops(self) -> Paintings:
         if not self.paintings:
-            raise UserError("a net of any painting learns from many: give data.styles=/folder/of/paintings")
+            raise UserError("a zero-shot net learns from many paintings: give data.styles=/folder/of/paintings")
         # Another seed, and so another order, than that of the photographs.
         return Paintings(self.paintings, self.size, PAINTING_SCALE, self.seed + 1)
 
