@@ -1,7 +1,7 @@
 # make demo: train a first style and show it. make test: lint and tests. make serve: a page that restyles pictures. All set
 # up .venv first.
 PYTHON ?= python3
-BIN := .venv/bin
+BIN := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
 
 .PHONY: demo test lint serve artworks
 demo: .venv/ready

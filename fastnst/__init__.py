@@ -1,6 +1,6 @@
 """fastnst: fast neural style transfer (Johnson et al. 2016)."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def load(*paths: str, weights: list[float] | None = None, style: str | dict[str, float] | None = None):

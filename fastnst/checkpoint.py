@@ -66,7 +66,7 @@ def _assembled(path: Path, weights: dict[str, Tensor], architecture: dict, info:
 def load_style(path: str | Path, style: Style = None) -> tuple[TransformNet | Painted, dict]:
     """One style of a checkpoint, and the checkpoint's info.
 
-    style: for a checkpoint of several styles a name, for one of any painting a picture's file, or {name or file: share} to
+    style: for a checkpoint of several styles a name, for a zero-shot one a picture's file, or {name or file: share} to
     mix them. A checkpoint of one style wants none. Raises UserError where the two do not fit.
     """
     net, info = load_net(path)
@@ -93,9 +93,9 @@ def load_style(path: str | Path, style: Style = None) -> tuple[TransformNet | Pa
 
 
 def ancestor(net: nn.Module, info: dict) -> str:
-    """The net whose weights this one's go back to, by `init` after `init`; its own if it began from noise.
+    """The net that this one goes back to, over all `init`; itself if it was trained from scratch.
 
-    Nets of one ancestor lie close enough together for their weights to be interpolated.
+    Nets of one ancestor are close enough for their weights to be interpolated.
     """
     if "ancestor" in info:
         return str(info["ancestor"])
@@ -106,7 +106,7 @@ def ancestor(net: nn.Module, info: dict) -> str:
 
 
 def build(architecture: dict) -> TransformNet | MultiStyleNet | ArbitraryNet:
-    """An untrained net of that `architecture`. Raises TypeError, KeyError or UserError for what is none."""
+    """A net of that `architecture` with random weights. Raises TypeError, KeyError or UserError for an invalid one."""
     arguments = dict(architecture)
     return KINDS[arguments.pop("kind")](**arguments) if "kind" in arguments else TransformNet(**arguments)
 

@@ -1,11 +1,11 @@
-"""The exceptions that users see as a single line, how they are told, and what values they give are checked by."""
+"""Exceptions that users see as one line, and checks of the values that they give."""
 
 import re
 import sys
 
 
 class UserError(Exception):
-    """Something the user can put right. The message is one line: what was wrong, and what to do.
+    """An error that the user can fix. The message is one line: what was wrong, and what to do.
 
     The command line prints it on stderr and exits with status 2 (see `fastnst.commands.cli`).
     """

@@ -1,4 +1,4 @@
-"""The slow method: one picture, optimized itself (Gatys et al. 2015; the baseline of Johnson et al. 2016, section 4.1)."""
+"""Optimization-based style transfer of one picture (Gatys et al. 2015; the baseline of Johnson et al. 2016, section 4.1)."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -45,9 +45,9 @@ def optimize(
     from the optimizer and the number of steps. Raises UserError for settings that the optimizer does not take, and if the
     loss is not finite.
 
-    As the paper's baseline, an iteration ends with clipping the pixels to their range: projected L-BFGS. Beyond the paper,
-    the length of L-BFGS's steps is bounded (STEP): on raw losses of 1e13 its first full steps go far astray otherwise, all
-    pixels black or white, or else its first are so small that it learns from rounding errors and never moves.
+    As in the paper's baseline, each iteration clips the pixels to their range: projected L-BFGS. Beyond the paper, L-BFGS's
+    steps are bounded in length (STEP). On raw losses of 1e13 its first full steps would turn all pixels black or white, or
+    would be so small that it learns from rounding errors and never moves.
     """
     target, unit = objective.target(photograph), objective.pixel_unit
     pixels = (start / unit).contiguous().requires_grad_()  # L-BFGS views it as one vector

@@ -1,7 +1,7 @@
-"""Draws paintings by chance, for data.styles: python scripts/draw_paintings.py FOLDER COUNT [PHOTOGRAPHS]
+"""Draws synthetic paintings for data.styles: python scripts/draw_paintings.py FOLDER COUNT [PHOTOGRAPHS]
 
-Each number is one painting, the same in every run with the same photographs; those that are there are kept. With
-photographs, in a folder or a zip, every second painting is made after one of them.
+Each number is one painting, the same in every run with the same photographs. Existing files are kept. With photographs, in
+a folder or a zip, every second painting is made after one of them.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Judges a checkpoint by the slow method: python scripts/evaluate.py ckpt=... style=... See configs/evaluate.yaml."""
+"""Compares a checkpoint with L-BFGS: python scripts/evaluate.py ckpt=... style=... See configs/evaluate.yaml."""
 
 import sys
 from pathlib import Path

@@ -1,10 +1,10 @@
-"""Gathers paintings into one zip for data.styles, some sources more often than others:
+"""Gathers paintings into one zip for data.styles, each source a given number of times:
 
 python scripts/gather_paintings.py paintings.zip painters/PeopleArt=2 painters/wikiart-224=1 artworks=20 except=held_out.txt
 
-Each argument is a folder or a picture, and how often its pictures are to be there: a source of better scans, or one with few
-paintings, should be met more often. `except` is a text file of paths, one a line, that are left out: paintings to judge the
-net by. Larger pictures are reduced to a short side of SIZE px, more than training looks at.
+Each argument is a folder or a picture, and how often its pictures go into the zip: training should meet a source of better
+scans, or one with few paintings, more often. `except` is a text file of paths, one a line, to leave out: paintings to
+evaluate the net on. Larger pictures are reduced to a short side of SIZE px, more than training needs.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""The slow method on one photograph: python scripts/optimize.py content=photo.jpg style=wave. See configs/optimize.yaml."""
+"""Optimization-based style transfer: python scripts/optimize.py content=photo.jpg style=wave. See configs/optimize.yaml."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The slow method: its recipes' formulas against NumPy, the descent itself, and the command."""
+"""Optimization-based style transfer: its recipes' formulas against NumPy, the descent itself, and the command."""
 
 from functools import partial
 

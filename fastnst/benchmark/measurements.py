@@ -1,6 +1,7 @@
 """Times a training step, its parts, decoding and inference.
 
-All that is compared runs in turn, round after round, and medians are compared: what else the machine does meets all alike.
+What is compared runs in turn, round after round, and the medians are compared, so that other load on the machine affects all
+alike.
 """
 
 import platform

@@ -83,7 +83,7 @@ def run(task: Callable[[DictConfig], object], config_name: str) -> None:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turns what a user can put right into one line on stderr and exit status 2; a bug keeps its traceback."""
+    """Turns errors that the user can fix into one line on stderr and exit status 2; a bug keeps its traceback."""
     try:
         yield
     except (UserError, HydraException, OmegaConfBaseException, MisconfigurationException, OSError) as error:

@@ -1,4 +1,4 @@
-"""Judges a checkpoint by the slow method: read `evaluate` from top to bottom."""
+"""Compares a checkpoint with optimization-based style transfer: read `evaluate` from top to bottom."""
 
 import itertools
 import json
@@ -88,7 +88,7 @@ def evaluate(cfg: DictConfig) -> dict:
             }
         )
         rows.append(pictures)
-        print(f"{path.name}: worth {count_of(value, marks)} iterations", flush=True)
+        print(f"{path.name}: equivalent to {count_of(value, marks)} iterations", flush=True)
 
     most = max(marks)
     median = statistics.median_low(most + 1 if r["worth"] is None else r["worth"] for r in results)

@@ -1,4 +1,4 @@
-"""Restyles one photograph by the slow method, coarse to fine: read `optimize_file` from top to bottom."""
+"""Optimization-based style transfer of one photograph, coarse to fine: read `optimize_file` from top to bottom."""
 
 from pathlib import Path
 

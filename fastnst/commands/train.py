@@ -72,7 +72,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
         raise UserError(f"data.size={cfg.data.size}: loss.scales={list(objective.scales)} takes {least} px at least")
     info = {
         "version": __version__,
-        # A net of any painting has none of its own: those that style= names are held out.
+        # A zero-shot net has none of its own: those that style= names are held out.
         "style": {"name": "any" if isinstance(net, ArbitraryNet) else "+".join(paintings), "size": cfg.style.size},
         "objective": OmegaConf.to_container(cfg.loss, resolve=True)
         | {"loss_network": {"network": cfg.loss_network.network, "weights": str(cfg.loss_network.weights)}},

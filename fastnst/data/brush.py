@@ -1,4 +1,4 @@
-"""What the artworks share: curves, smooth noise, the grain of the paper, and colours between those of a palette."""
+"""Shared by the artworks and the synthetic paintings: curves, smooth noise, the paper's grain, mixtures of a palette."""
 
 import numpy as np
 from PIL import Image, ImageFilter

@@ -1,7 +1,7 @@
 """Crops of photographs and of paintings, and the order that they come in.
 
-Every crop depends on the seed and on its position in the stream of training photographs alone, so that the number of
-workers changes nothing and a resumed run sees what an uninterrupted one would have.
+A crop depends only on the seed and on its position in the stream of training photographs. So the number of workers changes
+nothing, and a resumed run sees what an uninterrupted one would have.
 """
 
 import warnings
@@ -38,13 +38,13 @@ def crop(path: Photograph, side: float, across: float, down: float, flip: bool, 
 
 
 def draw(scale: tuple[float, float], seed: tuple[int, ...]) -> tuple[float, float, float, bool]:
-    """`crop`'s side, across, down and flip, by chance. scale: smallest and largest side; seed: whole numbers from 0."""
+    """Random arguments of `crop`: side, across, down and flip. scale: smallest and largest side. seed: numbers from 0."""
     low, high = scale
     random = np.random.default_rng(seed).random(4)
     return low + (high - low) * random[0], random[1], random[2], random[3] < 0.5
 
 
-# Crops of paintings are larger than those of photographs: an enlarged painting teaches blurred strokes.
+# Crops of paintings are larger than those of photographs: from an enlarged painting a net learns blurred strokes.
 PAINTING_SCALE = (0.7, 1.0)
 
 

@@ -14,11 +14,11 @@ from fastnst.errors import UserError
 
 
 class CropData(pl.LightningDataModule):
-    """What the kinds of data share: their crops' arguments, their loaders, the validation.
+    """The base of the data modules: arguments of the crops, loaders, validation.
 
     val_paths: the held-out photographs. size: side of the crops in px. scale: see `Photographs`. batch_size: per device.
-    seed: of the order and the crops. workers: decoding processes; None takes one for each core that is left, at most 8.
-    styles: a folder or a zip of paintings, for a net of any painting.
+    seed: of the order and the crops. workers: decoding processes; None: one for each core but one, at most 8.
+    styles: a folder or a zip of paintings, for a zero-shot net.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class CropData(pl.LightningDataModule):
 
     def _painting_crops(self) -> Paintings:
         if not self.paintings:
-            raise UserError("a net of any painting learns from many: give data.styles=/folder/of/paintings")
+            raise UserError("a zero-shot net learns from many paintings: give data.styles=/folder/of/paintings")
         # Another seed, and so another order, than that of the photographs.
         return Paintings(self.paintings, self.size, PAINTING_SCALE, self.seed + 1)
 

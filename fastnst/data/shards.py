@@ -95,7 +95,7 @@ class Shards(IterableDataset):
 
     urls: the shards. held_out: (shard, name) of photographs to leave out. size: px. scale: see `Photographs`.
     seed: of the order and, with a photograph's epoch and place in its shard, of its crop.
-    shuffle: of so many photographs in memory, as they lie in the shards, a worker takes one by chance.
+    shuffle: size of a worker's shuffle buffer, in photographs.
     batches, batch_size: of this process in the whole run. done: how many an interrupted run has had of them.
 
     An item is {"image": float32 (3, size, size) RGB in 0-1, "bad": [names that could not be read]}: in place of what is not

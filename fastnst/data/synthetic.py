@@ -1,7 +1,7 @@
-"""Endless paintings by chance, for a net that is to learn any painting: `draw(seed)` gives each seed its own.
+"""Synthetic paintings to train zero-shot nets on: `draw(seed)` draws another one for each seed.
 
-A painting is a sketch (a colour and a direction at each place) carried out in one or two of the techniques below, each with
-sizes, densities and shapes drawn anew. What one technique leaves is the sketch of the next.
+A painting is a sketch (a colour and a direction at each place), drawn in one or two of the techniques below with random
+sizes, densities and shapes. The result of the first technique is the sketch of the second.
 """
 
 import colorsys
@@ -17,7 +17,7 @@ Colors = np.ndarray  # (height, width, 3) float32 in 0-255
 
 
 def draw(seed: int = 0, width: int = 448, height: int = 336, photograph: Image.Image | None = None) -> Image.Image:
-    """One painting as RGB, width x height px. photograph: painted after, in its colours; None composes by chance."""
+    """One painting as RGB, width x height px. photograph: what to paint, in its colours; None: a random composition."""
     rng = np.random.default_rng(seed)
     w, h = width * SUPERSAMPLING, height * SUPERSAMPLING
     colors = palette(rng)

@@ -1,4 +1,4 @@
-"""What a trained net is worth: the paper's figures, measures that compare across implementations, and artefacts.
+"""Figures of a trained net: equivalent L-BFGS iterations, measures that compare across implementations, and artefacts.
 
 Pictures are RGB in 0-1, (1, 3, H, W).
 """
@@ -41,9 +41,9 @@ def relative_style(network: LossNetwork, restyled: Tensor, painting: Tensor) -> 
 
 
 def worth(curve: list[float], total: float) -> int | None:
-    """The first iteration at which optimization's total loss, `curve[i]` after i iterations, is no more than `total`.
+    """Equivalent iterations: the first at which optimization's loss, `curve[i]` after i iterations, is at most `total`.
 
-    None: not within the curve, so worth more than it is long.
+    None: the curve ends above `total`.
     """
     return next((step for step, value in enumerate(curve) if value <= total), None)
 

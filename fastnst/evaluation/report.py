@@ -18,12 +18,12 @@ def markdown(summary: dict, marks: list[int]) -> str:
     lines = [
         f"# {summary['checkpoint']} ({summary['checkpoint_mb']:.1f} MB), {summary['style']}",
         "",
-        f"{len(summary['photographs'])} photographs, long side {summary['size']} px. Worth "
-        f"**{count_of(summary['worth_median'], marks)}** iterations of L-BFGS from the photograph (median); "
+        f"{len(summary['photographs'])} photographs, long side {summary['size']} px. Equivalent to "
+        f"**{count_of(summary['worth_median'], marks)}** L-BFGS iterations from the photograph (median); "
         f"relative_content {summary['relative_content']:.3f}, relative_style {summary['relative_style']:.3f}; "
         f"flicker {255 * summary['flicker']:.2f} / 255.",
         "",
-        "| photograph | picture | total | content | style | tv | worth |",
+        "| photograph | picture | total | content | style | tv | equivalent iterations |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for result in summary["photographs"]:

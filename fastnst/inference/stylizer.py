@@ -23,7 +23,7 @@ BYTES = 40  # of memory that one pass takes for each px and each channel of the 
 
 
 class Stylizer:
-    """A trained style, called with a PIL image; or several, mixed: their weights if one net was trained into all, or else
+    """A trained style, called with a PIL image; or several, mixed: by their weights if they have one ancestor, or else by
     their results.
 
     paths: an exported .safetensors or a Lightning .ckpt, or several. weights: the share of each, scaled to a sum of 1; the
@@ -62,9 +62,9 @@ class Stylizer:
 
         size: the long side in px is reduced to it if it is longer. ICC profile and EXIF (less the orientation, which is
         carried out) are in the result's `info`.
-        strength: from 0, the photograph, to 1, the result; with a net of any painting, from the photograph's own style to
-        the painting's. preserve_color: the photograph's chroma (Cb, Cr) with the
-        result's luminance (Y). style_scale: strokes so many times as large, by working at a size so many times smaller.
+        strength: from 0, the photograph, to 1, the result; with a zero-shot net, from the photograph's own style to the
+        painting's. preserve_color: the photograph's chroma (Cb, Cr) with the result's luminance (Y).
+        style_scale: the strokes' size; the net works on a picture so many times smaller.
         tile: rows of the picture computed at a time (see `tiling`: the same result in less memory); None: all at once;
         `auto`: all at once if there is memory for it. progress: called with the share done of a picture in strips.
         Raises ValueError for a picture with a side below 16 px, there or at the working size, UserError for other values.

@@ -1,9 +1,9 @@
 """One pass over a picture too large for memory: the same result, strip by strip.
 
-Instance normalization needs the statistics of the whole picture before any of it can be finished. So each layer's are
-gathered first, over strips, before the layers above it are computed: no strip is ever normalized on its own, and there is
-neither a seam nor a shift of colour. Feature maps at a quarter of the size are kept, in half precision; those larger are
-computed again, strip by strip, whenever a layer above them asks for their rows.
+Instance normalization needs the statistics of the whole picture. So each layer's statistics are gathered first, over all
+strips, before the layers above it are computed. No strip is normalized on its own: no seams and no shifts of colour. Feature
+maps at a quarter of the size are kept, in half precision. Larger ones are computed again, strip by strip, whenever a layer
+above them asks for their rows.
 """
 
 from collections.abc import Callable, Iterator

@@ -33,25 +33,25 @@ class Objective(nn.Module):
       belongs to the network alone, this is the paper's content loss times a constant: the picture of a photograph's mean
       colour scores about 1 to 2 for a photograph of usual contrast, less for an empty sky, as in the paper.
     - style: sum over layers of w_l ||G_l(y) - G_l(s)||_F^2 / ||G_l(s)||_F^2, over sum w_l. A picture without features
-      scores 1, one with the painting's statistics 0, whatever the painting and its contrast; each layer counts as its
-      weight says, and not by the size of its features. With several `scales` it is the mean over the picture and the
-      painting, both reduced by each of them: at one scale Gram matrices are met most cheaply by a small motif everywhere,
-      at several only by strokes and forms as large as the painting's.
+      scores 1, one with the painting's statistics 0, for any painting and contrast. Each layer counts by its weight, not
+      by the size of its features. With several `scales` style is the mean over the picture and the painting, both reduced
+      by each scale. At one scale a small motif everywhere is the cheapest way to match Gram matrices; at several only
+      strokes and forms as large as the painting's match them.
     - palette: the squared sliced Wasserstein distance of colours in CIELab (`color_quantiles`), over their variance in
       `reference_picture`.
     - tv: the total variation over that of `reference_picture`.
 
-    G is a mean over positions, phi's distance and tv are too: none depends on the picture's size. What follows is that
-    one pair of weights trades a photograph's content for a painting's statistics at the same rate for any painting.
+    G, phi's distance and tv are means over positions, so none depends on the picture's size. One pair of weights therefore
+    trades a photograph's content for a painting's statistics alike for any painting.
 
     loss_network: takes (images, layers), gives features by layer.
     style_images: the paintings, each (1, 3, H, W), RGB in 0-1: one, or several for a net of several styles. Their statistics
         are computed here, once, and kept as buffers.
     content_layer: name. style_layers: {name: weight}. scales: whole numbers, each with its weight, or a list of them that
-        count alike; [1] is the paper's. Raises UserError for a layer that is not there, or weights that are none.
+        count alike; [1] is the paper's. Raises UserError for an unknown layer or an invalid weight.
     """
 
-    # What the slow method's optimizer moves a pixel's value in, as a part of the range 0-1 (fastnst/recipes.py has others).
+    # The unit in which optimization moves a pixel's value, as a part of the range 0-1 (the recipes have others).
     pixel_unit = 1.0
 
     def __init__(
@@ -91,7 +91,7 @@ class Objective(nn.Module):
 
     @torch.no_grad()
     def target(self, photographs: Tensor) -> Tensor:
-        """The content layer's features of the photographs, (N, 3, H, W) in 0-1: what `forward` compares results with."""
+        """The content layer's features of the photographs, (N, 3, H, W) in 0-1: the target of `forward`."""
         return self.features(photographs, [self.content_layer])[self.content_layer]
 
     def paintings(self, index: Tensor | slice = slice(None)) -> dict[str, Tensor]:
@@ -110,7 +110,7 @@ class Objective(nn.Module):
         return {scale: self.features(reduced(images, scale), layers) for scale in self.scales}
 
     def statistics(self, images: Tensor, pyramid: Mapping[int, Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """What of a picture is its style: by `<layer>/<scale>` the Gram matrices, (N, C, C), and its `color_quantiles`.
+        """A picture's style: the Gram matrices, (N, C, C), by `<layer>/<scale>`, and its `color_quantiles`.
 
         images: (N, 3, H, W) in 0-1. pyramid: their features at the style layers.
         """
@@ -149,7 +149,7 @@ class Objective(nn.Module):
         terms["total"] = sum(weight * terms[name] for name, weight in self.weights.items() if name in terms)
         return terms
 
-    # What the terms are made of. The recipes of the slow method put other formulas in the place of these.
+    # The parts of the terms. The recipes of optimization-based style transfer replace them by other formulas.
 
     def layer_weights(self, weights: dict[str, float]) -> dict[str, float]:
         return {layer: weight / sum(weights.values()) for layer, weight in weights.items()}

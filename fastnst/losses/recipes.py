@@ -1,4 +1,4 @@
-"""The slow method's recipes in use, each with its own formulas; configs/recipe/ has their layers, weights and optimizers.
+"""Recipes of optimization-based style transfer, each with its formulas. configs/recipe/ has layers, weights and optimizers.
 
 phi is a layer's features, a (C, M) matrix of C channels at M positions; y is the picture, x the photograph, s the painting.
 Style is a weighted sum over layers; a term is as in `Objective` where a recipe does not say otherwise.

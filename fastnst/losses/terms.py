@@ -100,10 +100,10 @@ def lab(images: Tensor) -> Tensor:
 
 
 def color_quantiles(images: Tensor, directions: int = 32, quantiles: int = 128) -> Tensor:
-    """The distribution of a picture's colours, seen along `directions` in CIELab: its quantiles along each.
+    """The distribution of a picture's colours: quantiles along `directions` in CIELab.
 
     The mean squared difference of two pictures' quantiles is their squared sliced Wasserstein distance (Bonneel et al.
-    2015). images: (N, 3, H, W) in 0-1. They are reduced fourfold before, so that it is areas that count and no speckle.
+    2015). images: (N, 3, H, W) in 0-1. They are reduced fourfold first, so that areas count and speckle does not.
     Returns (N, directions, quantiles), in units of Lab.
     """
     scale = min(4, *images.shape[-2:])
@@ -117,7 +117,7 @@ def color_quantiles(images: Tensor, directions: int = 32, quantiles: int = 128) 
 
 
 def reference_picture(size: int = 256) -> Tensor:
-    """A picture with the statistics that photographs share and nothing else: (1, 3, size, size) in 0-1.
+    """A picture with the average statistics of photographs: (1, 3, size, size) in 0-1.
 
     Noise whose amplitude falls as 1 / frequency (Field 1987), the same in each channel, mean 0.45 and standard deviation
     0.25, about those of photographs. Always the same picture.

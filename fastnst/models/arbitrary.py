@@ -1,4 +1,4 @@
-"""A net of any painting: its row of numbers is predicted from the painting (Ghiasi et al. 2017)."""
+"""A zero-shot net: the embedding is predicted from the painting (Ghiasi et al. 2017)."""
 
 from collections.abc import Mapping
 
@@ -14,16 +14,16 @@ from fastnst.losses.vgg_layers import STYLE_LAYERS, WIDTHS
 from fastnst.models.conditional import MultiStyleNet, StyledNet, row_of, scaled
 from fastnst.models.transform_net import TransformNet
 
-AXES = 100  # numbers that a painting is reduced to (as in Ghiasi et al. 2017), from which its row is predicted
-HIDDEN = 128  # units between those and the row
+AXES = 100  # principal components of a painting (as many as in Ghiasi et al. 2017): the head's input
+HIDDEN = 128  # the head's hidden units
 POOLED = 2 * sum(WIDTHS[int(layer[4]) - 1] for layer in STYLE_LAYERS)
 
 
 def first_row(other: nn.Module, style: str | None = None) -> Tensor:
-    """The row, (numbers,), of another net that a style may begin at.
+    """An initial embedding, (numbers,), from another net.
 
-    That is an ordinary net's own, in a net of several styles that of the same name or else the mean, in a net of any
-    painting what it predicts for the mean of those that it learnt from.
+    An ordinary net gives its own; a net of several styles that of the same name, or else the mean; a zero-shot net the
+    prediction for its mean painting.
     """
     if isinstance(other, MultiStyleNet):
         return other.rows.detach()[other.styles.index(style)] if style in other.styles else other.rows.detach().mean(0)
@@ -31,14 +31,13 @@ def first_row(other: nn.Module, style: str | None = None) -> Tensor:
 
 
 class ArbitraryNet(StyledNet):
-    """One net for any painting, whose row is predicted from the loss network's features of it (Ghiasi et al. 2017).
+    """One net for any painting: a head predicts the embedding from the loss network's features (Ghiasi et al. 2017).
 
-    The paper trains an Inception network to look at the painting; here the frozen loss network does, and what is learnt is
-    a small head: the checkpoint stays small, and training needs no second network.
+    The paper trains an Inception network to look at the painting. Here the frozen loss network does, and only a small head
+    is trained: the checkpoint stays small, and training needs no second network.
 
-    All paintings share most of what `Pooling` sees. So the head is given how far a painting is from their mean, along the
-    axes in which paintings differ most and in units of how much they do: see `survey`. docs/measurements.md has what that
-    gains.
+    The pooled features of all paintings have most in common. So the head's input is whitened: the difference from the mean
+    painting along the principal axes, in standard deviations. See `survey`. docs/notebook.md has what that gains.
     """
 
     kind = "arbitrary"
@@ -48,7 +47,7 @@ class ArbitraryNet(StyledNet):
         self.register_buffer("mean", torch.zeros(POOLED))
         self.register_buffer("axes", torch.zeros(POOLED, AXES))
         self.head = nn.Sequential(nn.Linear(AXES, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, self.numbers))
-        with torch.no_grad():  # to begin with, every painting has nearly the same row
+        with torch.no_grad():  # at first every painting has nearly the same embedding
             self.head[2].weight.mul_(0.1)
             self.head[2].bias.copy_(self.neutral)
         self.architecture = {"kind": self.kind, "width": width, "upsample": upsample}
@@ -58,12 +57,12 @@ class ArbitraryNet(StyledNet):
         return self.restyle(photographs, self.predict(pooled))
 
     def predict(self, pooled: Tensor) -> Tensor:
-        """Rows, (N, numbers), of paintings given by `Pooling`, (N, 1920)."""
+        """Embeddings, (N, numbers), of paintings given by `Pooling`, (N, 1920)."""
         return self.head(self.seen(pooled))
 
     def seen(self, pooled: Tensor) -> Tensor:
-        """What the head sees of such paintings, (N, AXES) in -3 to 3: standard deviations of those that were learnt from."""
-        # A painting unlike all of them is taken for one at their rim: a row from farther out is of no use.
+        """The head's input, (N, AXES) in -3 to 3, in standard deviations of the paintings it was trained on."""
+        # Clamped, as embeddings for a painting far from all of those are of no use.
         return ((pooled - self.mean) @ self.axes).clamp(-3, 3)
 
     @property
@@ -72,7 +71,7 @@ class ArbitraryNet(StyledNet):
 
     @torch.no_grad()
     def survey(self, pooled: Tensor) -> None:
-        """Finds the mean and the principal axes of paintings, (P, 1920) with P from AXES on.
+        """Computes the mean and the principal axes of paintings, (P, 1920) with P from AXES on.
 
         Raises UserError if they are all the same.
         """
@@ -85,7 +84,7 @@ class ArbitraryNet(StyledNet):
         self.axes.copy_((axes[:AXES] / spread[:AXES, None]).T)
 
     def start(self, other: nn.Module) -> None:
-        """Takes another net's convolutions, and its row, or the mean of its rows, as the one to begin at."""
+        """Starts from another net's convolutions, and from its embedding or the mean of its embeddings."""
         self.load_body(other)
         if isinstance(other, ArbitraryNet):
             self.load_state_dict(other.state_dict())
@@ -95,10 +94,10 @@ class ArbitraryNet(StyledNet):
 
 
 class Pooling(nn.Module):
-    """A painting in the eyes of the loss network: each channel's mean and root mean square at the style layers.
+    """Pooled features of a painting: each channel's mean and root mean square at the style layers.
 
     Both are in units of the layer's root mean square on `reference_picture`, compressed by log(1 + x), and divided by the
-    root of the layer's width, so that layers, whose features differ a thousandfold, count alike: colours as much as forms.
+    root of the layer's width. Features of the layers differ a thousandfold; so they count alike, colours as much as forms.
     """
 
     def __init__(self, loss_network: LossNetwork):
@@ -119,11 +118,11 @@ class Pooling(nn.Module):
 
 
 class Painted:
-    """An arbitrary net with paintings chosen for it.
+    """A zero-shot net with its paintings chosen.
 
     shares: each painting's file, and its share; they are scaled to a sum of 1. size: px of the paintings' short side, as in
-    training. `rows`: each painting's row, (numbers,); `row`: all of them mixed.
-    Raises UserError for a file that is no picture, or shares that are none.
+    training. `rows`: each painting's embedding, (numbers,); `row`: all of them mixed.
+    Raises UserError for a file that is no picture, or invalid shares.
     """
 
     def __init__(self, net: ArbitraryNet, loss_network: LossNetwork, shares: Mapping[str, float], size: int):
@@ -134,7 +133,7 @@ class Painted:
 
     @torch.no_grad()
     def row_of(self, picture: Image.Image) -> Tensor:
-        """The row, (numbers,), that would restyle photographs as this picture."""
+        """The embedding, (numbers,), of this picture's style."""
         return self.net.predict(self.pool(self.loss_network(to_tensor(picture).unsqueeze(0), STYLE_LAYERS)))[0]
 
     def at(self, strength: float, photograph: Image.Image | None = None) -> TransformNet:

@@ -1,9 +1,9 @@
-"""Nets of many styles: a transform net whose normalizations are given their scale and shift with each picture.
+"""Nets of many styles: conditional instance normalization, a scale and a shift for each picture.
 
-Dumoulin, Shlens and Kudlur 2017 found that a style can be told to a net by such numbers alone (conditional instance
-normalization): `MultiStyleNet` keeps a row of them for each style. Ghiasi et al. 2017 predict the row from the painting:
-see fastnst.models.arbitrary. Once a row is chosen it is written into an ordinary `TransformNet` (`fold`), and so tiles,
-films, exports and all that comes after training know nothing of this file.
+Dumoulin, Shlens and Kudlur 2017 found that these numbers alone can hold a style, as its embedding. `MultiStyleNet` keeps an
+embedding for each style. Ghiasi et al. 2017 predict it from the painting: see fastnst.models.arbitrary. The code calls it a
+`row`. For inference `fold` writes it into an ordinary `TransformNet`, so that tiles, films and exports need no code of
+their own for these nets.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,10 +30,10 @@ class ConditionalNorm(nn.Module):
 
 
 class ConditionalColors(ReflectedConv2d):
-    """The last convolution, and then each picture's own mixing of its three channels, which `StyledNet` sets for a pass.
+    """The last convolution, then a colour matrix and shift for each picture, which `StyledNet` sets for a pass.
 
-    given: matrices (N, 9), row by row, and shifts (N, 3). Dumoulin et al. scale and shift the result as they do all others;
-    a matrix can turn the colours too, so that a palette need not be made from the strokes' channels.
+    given: matrices (N, 9), row by row, and shifts (N, 3). Dumoulin et al. scale and shift the output like all other maps. A
+    matrix can also turn the colours, so that a palette need not come from the strokes' channels.
     """
 
     def __init__(self, last: nn.Conv2d):
@@ -48,10 +48,10 @@ class ConditionalColors(ReflectedConv2d):
 
 
 class StyledNet(nn.Module):
-    """A transform net, `body`, that takes a row of numbers for each picture: all that its style consists in.
+    """A transform net, `body`, that takes an embedding for each picture, which holds its style.
 
-    A row holds, for each normalization from the input on, its C scales and then its C shifts, and in the end the matrix and
-    the shift of the colours: 100 times the width and 12, so 1612 numbers for a width of 16 and 3212 for 32.
+    An embedding has, for each normalization from the input on, its C scales and then its C shifts; last come the matrix and
+    the shift of the colours. That is 100 times the width, and 12: 1612 numbers for a width of 16, 3212 for 32.
     width, upsample: as in `TransformNet`.
     """
 
@@ -71,7 +71,7 @@ class StyledNet(nn.Module):
         self.numbers = sum(self.parts)
 
     def restyle(self, photographs: Tensor, rows: Tensor) -> Tensor:
-        """photographs: (N, 3, H, W) in 0-1. rows: (N, numbers). Returns the same shape as `TransformNet` does."""
+        """photographs: (N, 3, H, W) in 0-1. rows: embeddings, (N, numbers). Returns the same as `TransformNet` does."""
         parts = rows.split(self.parts, dim=1)
         for layer, *given in zip(self.styled, parts[::2], parts[1::2], strict=True):
             layer.given = given
@@ -82,7 +82,7 @@ class StyledNet(nn.Module):
                 layer.given = None
 
     def fold(self, row: Tensor) -> TransformNet:
-        """The ordinary net of one row, (numbers,), in eval mode."""
+        """The ordinary net of one embedding, (numbers,), in eval mode."""
         architecture = self.body.architecture
         net = TransformNet(**architecture).to(row.device)
         net.load_state_dict(self.body.state_dict(), strict=False)
@@ -105,7 +105,7 @@ class StyledNet(nn.Module):
 
 
 def row_of(net: TransformNet) -> Tensor:
-    """The row, (numbers,), with which a `StyledNet` of the same convolutions equals this net."""
+    """The embedding, (numbers,), with which a `StyledNet` of the same convolutions equals this net."""
     norms = [module for module in net.modules() if isinstance(module, nn.InstanceNorm2d)]
     numbers = [numbers.detach() for norm in norms for numbers in (norm.weight, norm.bias)]
     colors = net.layers[-1].bias.detach()
@@ -113,7 +113,7 @@ def row_of(net: TransformNet) -> Tensor:
 
 
 class MultiStyleNet(StyledNet):
-    """One net for several styles, a row each (Dumoulin et al. 2017).
+    """One net for several styles, an embedding each (Dumoulin et al. 2017).
 
     styles: their names. Raises UserError if there are none.
     """
@@ -133,7 +133,7 @@ class MultiStyleNet(StyledNet):
         return self.restyle(photographs, self.rows[styles])
 
     def choose(self, shares: Mapping[str, float]) -> TransformNet:
-        """The ordinary net of a style, or of several whose rows are mixed by their shares, scaled to a sum of 1.
+        """The ordinary net of a style, or of several whose embeddings are mixed by their shares, scaled to a sum of 1.
 
         Raises UserError for a style that is not there.
         """
@@ -144,7 +144,7 @@ class MultiStyleNet(StyledNet):
         return self.fold(sum(part * self.rows[self.styles.index(style)] for style, part in parts))
 
     def start(self, other: nn.Module, rows: Mapping[str, Tensor]) -> None:
-        """Takes another net's convolutions, and the row, (numbers,), that each style is to begin at."""
+        """Starts from another net's convolutions, and from an embedding, (numbers,), for each style."""
         self.load_body(other)
         with torch.no_grad():
             for style, row in zip(self.styles, self.rows, strict=True):

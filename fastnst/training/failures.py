@@ -108,7 +108,7 @@ class BadFiles(pl.Callback):
 
 @contextmanager
 def one_line(trainer: pl.Trainer, folder: Path, reading: Reading) -> Iterator[None]:
-    """Around a training: tells in one line what ended it, and exits, with 2 for what can be put right, 128 + N for signal N.
+    """Around a training: says in one line what ended it, and exits: with 2 for what a user can fix, 128 + N for signal N.
 
     folder: of the checkpoints. A bug keeps its traceback. Other processes that Lightning started here end too.
     """

@@ -17,21 +17,21 @@ from fastnst.models.conditional import MultiStyleNet
 from fastnst.models.transform_net import TransformNet
 
 RIM = 8  # px
-# A row's numbers are near 1 where weights are near 0.05, and only the pictures of its style move them: they learn so many
-# times as fast. docs/measurements.md has what that gains.
+# Factor of an embedding's learning rate. Its numbers are near 1 where weights are near 0.05, and only the pictures of its
+# style update them. docs/notebook.md has what that gains.
 ROW_RATE = 20
-Condition = tuple[Tensor, ...]  # what a net is given beside the photographs
+Condition = tuple[Tensor, ...]  # a net's inputs beside the photographs
 Paintings = Mapping[str, Tensor] | None  # `Objective.statistics`; None: the objective's own
-REDUCED = 0.6  # the smallest part of their size at which paintings teach a net of any painting
+REDUCED = 0.6  # the smallest part of their size at which paintings train a zero-shot net
 
 
 class StyleTransfer(pl.LightningModule):
-    """Trains `net` on `objective`; the classes below it train nets of several styles and of any painting.
+    """Trains `net` on `objective`. The subclasses train nets of several styles and zero-shot nets.
 
     style_images: the paintings by name, (1, 3, H, W) in 0-1 each, in the objective's order.
     optimizer: makes one from parameters. schedule: makes a learning-rate scheduler from the optimizer and total_steps.
     stability: `weight` of the temporal stability loss, for films: a picture moved by up to `shift` px, with noise of
-        standard deviation `noise` (in 0-1), as from a camera, is to give the same result, moved alike. 0 leaves it out.
+        standard deviation `noise` (in 0-1), as from a camera, must give the same result, moved alike. 0 leaves it out.
     info: what is written into checkpoints beside the weights (style, objective, version): plain JSON-like values.
 
     Checkpoints hold the net alone: the loss network and the style's Gram matrices are non-persistent buffers.
@@ -55,7 +55,7 @@ class StyleTransfer(pl.LightningModule):
         self.stability, self.style_images = stability, style_images
 
     def condition(self, batch: dict) -> tuple[Condition, Paintings]:
-        """What the net is given beside a batch's photographs, and the statistics that their results are compared with."""
+        """The net's inputs beside a batch's photographs, and the statistics of their paintings."""
         return (), None
 
     def validated(self, count: int) -> Iterator[tuple[str, Condition, Paintings]]:
@@ -63,7 +63,7 @@ class StyleTransfer(pl.LightningModule):
         yield self.info["style"]["name"], (), None
 
     def parameter_groups(self) -> list[dict]:
-        """What the optimizer is to change; a group's `rate`, if it has one, is in units of the learning rate."""
+        """The parameters for the optimizer. A group's `rate`, if it has one, multiplies the learning rate."""
         return [{"params": [weight for weight in self.net.parameters() if weight.requires_grad]}]
 
     def training_step(self, batch: dict, batch_index: int) -> Tensor:
@@ -94,7 +94,7 @@ class StyleTransfer(pl.LightningModule):
         return torch.cat(results, dim=3).float().clamp(0, 1)
 
     def _stability(self, photographs: Tensor, condition: Condition, restyled: Tensor) -> Tensor:
-        """Compares the results with those of the photographs as a moving, noisy camera would have taken them."""
+        """The stability loss between the results and those of the same photographs from a moving, noisy camera."""
         reach = int(self.stability["shift"])
         random = torch.Generator().manual_seed(self.global_step)  # so that a resumed run draws the same
         down, across = torch.randint(0, 2 * reach + 1, (2,), generator=random).tolist()
@@ -146,9 +146,9 @@ class ManyStyles(StyleTransfer):
 
 
 class AnyPainting(StyleTransfer):
-    """Trains an `ArbitraryNet`, on the data's paintings; the style images are held out, and validated on.
+    """Trains an `ArbitraryNet` on the data's paintings. The style images are held out for validation.
 
-    Paintings come at sizes from REDUCED on, so that their size is a dial of the trained net: how large strokes are.
+    Paintings come at sizes from REDUCED on, so that a painting's size controls the size of the strokes.
     """
 
     net: ArbitraryNet
@@ -164,7 +164,7 @@ class AnyPainting(StyleTransfer):
             return
         batches = (batch["image"].to(self.device) for batch in self.trainer.datamodule.some_paintings())
         self.net.survey(torch.cat([self.pool(self._features(self._resized(x, number))) for number, x in enumerate(batches)]))
-        # Machines may round differently: all see paintings as the first does.
+        # Machines may round differently: all take the first one's result.
         mean, axes = self.trainer.strategy.broadcast((self.net.mean.cpu(), self.net.axes.cpu()))
         self.net.mean.copy_(mean)
         self.net.axes.copy_(axes)
@@ -188,7 +188,7 @@ class AnyPainting(StyleTransfer):
         return self.objective.features(paintings, STYLE_LAYERS)
 
     def _resized(self, paintings: Tensor, seed: int) -> Tensor:
-        """Paintings, (N, 3, S, S), reduced to a size by chance: at least REDUCED of S, a multiple of 16 px and 64 px."""
+        """Paintings, (N, 3, S, S), reduced to a random size: at least REDUCED of S, at least 64 px, a multiple of 16 px."""
         size = paintings.shape[-1]
         sizes = range(max(64, 16 * math.ceil(REDUCED * size / 16)), size + 1, 16) or [size]
         chosen = sizes[int(torch.randint(len(sizes), (), generator=torch.Generator().manual_seed(seed)))]

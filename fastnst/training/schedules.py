@@ -1,4 +1,4 @@
-"""Learning rates over a run: each takes an optimizer and the run's number of steps."""
+"""Learning-rate schedules: each takes an optimizer and the run's number of steps."""
 
 import math
 
@@ -9,8 +9,8 @@ from torch.optim.lr_scheduler import LambdaLR
 def cosine(optimizer: Optimizer, total_steps: int, warmup: float = 0.02) -> LambdaLR:
     """Rises over the first `warmup` of the steps, then falls to 0 as half a cosine.
 
-    The paper keeps 1e-3 throughout. At three times that, falling reaches a lower loss in the same steps than staying
-    (docs/measurements.md).
+    The paper keeps 1e-3 throughout. At three times that learning rate, this schedule reaches a lower loss in the same steps
+    than a constant one (docs/notebook.md).
     """
 
     def factor(step: int) -> float:
@@ -21,7 +21,7 @@ def cosine(optimizer: Optimizer, total_steps: int, warmup: float = 0.02) -> Lamb
 
 
 def constant(optimizer: Optimizer, total_steps: int) -> LambdaLR:
-    """The paper's: the learning rate stays as it is."""
+    """A constant learning rate, as in the paper."""
     return LambdaLR(optimizer, lambda step: 1.0)
 
 

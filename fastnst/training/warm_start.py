@@ -1,4 +1,4 @@
-"""Where a training's weights begin: those of another net, and which of them are trained."""
+"""Starting weights from another net, and which of them are trained."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ from fastnst.models.transform_net import TransformNet, check_alike
 def start_from(net: TransformNet | StyledNet, init: Path | None, trained: str, paintings: Mapping[str, Path]) -> str | None:
     """Loads the weights of the checkpoint `init`, if there is one. Returns its ancestor.
 
-    trained: `all`, or `norms`, which freezes all but the styles' rows. paintings: each style's file by its name.
+    trained: `all`, or `norms`, which freezes all but the styles' embeddings. paintings: each style's file by its name.
     Raises UserError if the nets do not fit, or for another value of `trained`.
     """
     parent = None
@@ -36,13 +36,13 @@ def start_from(net: TransformNet | StyledNet, init: Path | None, trained: str, p
         raise UserError(f"train={trained}: give all or norms")
     if trained == "norms":
         if not isinstance(net, StyledNet) or init is None:
-            raise UserError("train=norms: learns new rows for a trained net of several styles; give model=multi init=FILE")
+            raise UserError("train=norms: learns embeddings for a trained net of several styles; give model=multi init=FILE")
         net.body.requires_grad_(False)
     return parent
 
 
 def first_rows(start: TransformNet | StyledNet, init: Path, paintings: Mapping[str, Path]) -> dict[str, Tensor]:
-    """The row, (numbers,), that each style begins at: what a net of any painting predicts for it, or see `first_row`."""
+    """Each style's initial embedding, (numbers,): the prediction of a zero-shot net, or see `first_row`."""
     if not isinstance(start, ArbitraryNet):
         return {name: first_row(start, name) for name in paintings}
     painted, _ = load_style(init, {str(file): 1.0 for file in paintings.values()})

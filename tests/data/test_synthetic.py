@@ -1,4 +1,4 @@
-"""The paintings that are drawn by chance for nets of any painting."""
+"""The synthetic paintings for zero-shot nets."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What a net is worth, and artefact figures on pictures that have the artefact and on ones that lack it."""
+"""Equivalent iterations, and artefact figures on pictures that have the artefact and on ones that lack it."""
 
 import numpy as np
 import pytest

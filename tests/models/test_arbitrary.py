@@ -1,4 +1,4 @@
-"""Nets of any painting."""
+"""Zero-shot nets."""
 
 import pytest
 import torch

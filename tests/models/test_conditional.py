@@ -1,4 +1,4 @@
-"""Nets of several styles and of any painting: training, choosing, mixing, and what they fold into."""
+"""Nets of several styles and zero-shot nets: training, choosing, mixing, and what they fold into."""
 
 import pytest
 import torch
