@@ -9,8 +9,9 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.transforms.functional import gaussian_blur
 
-from fastnst.losses.terms import gram_matrix
+from fastnst.losses.terms import gram_matrix, lab
 from fastnst.losses.vgg import LossNetwork
 from fastnst.losses.vgg_layers import STYLE_LAYERS
 
@@ -38,6 +39,101 @@ def relative_style(network: LossNetwork, restyled: Tensor, painting: Tensor) -> 
     y, s = network(restyled, STYLE_LAYERS), network(painting, STYLE_LAYERS)
     grams = [(gram_matrix(y[layer]), gram_matrix(s[layer])) for layer in STYLE_LAYERS]
     return sum(((a - b).square().sum() / b.square().sum()).item() for a, b in grams) / len(grams)
+
+
+@torch.no_grad()
+def strokes(network: LossNetwork, restyled: Tensor, painting: Tensor) -> float:
+    """How far the result's forms are from the nearest ones of the painting: 0, the painting's own, to 1, nothing alike.
+
+    The mean over three parts: relu3_1 and relu4_1 of both pictures reduced to a half, and relu3_1 of both reduced to a
+    quarter (means of 2 x 2 and of 4 x 4 px). Each part is the mean, over all patches of 3 x 3 places of the result's
+    features (every position, unpadded), of the cosine distance, 1 - cosine similarity, to the nearest such patch of the
+    painting's: what Li and Wand 2016 match. In px of the picture a patch covers 24 (relu3_1) or 48 (relu4_1) at a half,
+    and 48 at a quarter, the features' own field of view not counted in.
+
+    painting: with a short side of PAINTING_SIZE px. Raises UserError for a picture with a side below 64 px.
+    """
+    parts = []
+    for reduction, layers in ((2, ("relu3_1", "relu4_1")), (4, ("relu3_1",))):
+        y, s = (network(F.avg_pool2d(picture, reduction), layers) for picture in (restyled, painting))
+        parts += [_distance_to_nearest(y[layer], s[layer]) for layer in layers]
+    return sum(parts) / len(parts)
+
+
+def _distance_to_nearest(features: Tensor, others: Tensor, at_once: int = 2048) -> float:
+    """Mean cosine distance of each 3 x 3 patch of features, (1, C, H, W), to the nearest patch of others, (1, C, h, w)."""
+    candidates = F.normalize(F.unfold(others, 3)[0], dim=0)
+    windows = features[0].unfold(1, 3, 1).unfold(2, 3, 1)  # (C, H - 2, W - 2, 3, 3), a view
+    nearest = []
+    for rows in windows.split(max(1, at_once // windows.shape[2]), dim=1):  # patches at once: their copies are large
+        patches = rows.permute(1, 2, 0, 3, 4).flatten(2).flatten(0, 1)
+        nearest.append((F.normalize(patches, dim=1) @ candidates).amax(1))
+    return (1 - torch.cat(nearest)).mean().item()
+
+
+def palette(restyled: Tensor, painting: Tensor) -> float:
+    """Sliced Wasserstein distance of the colours of both pictures, reduced eightfold (means of 8 x 8 px), in units of Lab.
+
+    The mean over 64 fixed directions, unit vectors drawn with a seed, of the mean absolute difference between the sorted
+    projections on them of the colours in CIELab. Where the pictures differ in size, quantiles are
+    compared: as many as the larger has pixels. So a shift of all colours by d units of Lab gives about d / 2, the mean of
+    |cos| over directions. 0: the same colours, wherever they stand.
+    """
+    directions = torch.randn(64, 3, generator=torch.Generator().manual_seed(0)).to(restyled)
+    directions = F.normalize(directions, dim=1)
+    y, s = (directions @ lab(F.avg_pool2d(p, 8))[0].flatten(1) for p in (restyled, painting))
+    count = max(y.shape[1], s.shape[1])
+    y, s = (_quantiles(projections, count) for projections in (y, s))
+    return (y - s).abs().mean().item()
+
+
+def _quantiles(values: Tensor, count: int) -> Tensor:
+    """The quantiles at (i + 1/2) / count of each row of values, (N, M). Returns (N, count)."""
+    at = (torch.arange(count, device=values.device) + 0.5) * (values.shape[1] / count)
+    return values.sort(1).values[:, at.long().clamp_max(values.shape[1] - 1)]
+
+
+@torch.no_grad()
+def motif(restyled: Tensor, photograph: Tensor) -> float:
+    """How strongly one small motif repeats where the photograph is flat: 0, nothing repeats, to 1, a perfect pattern.
+
+    Windows of 64 x 64 px, one every 32 px from the top left, are flat where the photograph's luminance (0.299 R + 0.587 G +
+    0.114 B) has a standard deviation below 6 / 255. Of the result's luminance, the detail finer than 16 px is looked at:
+    what a Gaussian of 16 px (sigma 4 px) takes away. The figure is the mean over flat windows of the highest local maximum
+    (no lower than its 8 neighbours) of the detail's autocorrelation at lags whose length is from 4 to 24 px; 0 for a window
+    without one, or whose detail's standard deviation is below 0.5 / 255, which 8 bits do not show. At each lag the
+    correlation is that of the two parts of the window that overlap, so it does not fall with the overlap.
+
+    Pictures of the same size, with sides from 64 px. nan if no window is flat: leave it out of means.
+    """
+    weights = restyled.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    y, x = ((picture * weights).sum(1, keepdim=True) for picture in (restyled, photograph))
+    detail = y - gaussian_blur(y, kernel_size=33, sigma=4.0)
+    detail, x = (F.unfold(picture, 64, stride=32)[0].T for picture in (detail, x))
+    detail = detail[x.std(1, correction=0) < 6 / 255].view(-1, 64, 64)
+    if not len(detail):
+        return math.nan
+    return torch.cat([_repetition(windows.double()) for windows in detail.split(64)]).mean().item()
+
+
+def _repetition(windows: Tensor) -> Tensor:
+    """`motif` of each window of detail, (N, 64, 64). Returns (N,)."""
+    windows = windows - windows.mean((1, 2), keepdim=True)
+    ones = torch.ones_like(windows)
+
+    def correlate(a: Tensor, b: Tensor) -> Tensor:
+        """Sums over the overlap, (N, 64, 64), at lags of -32 to 31 px down and across."""
+        a, b = (torch.fft.rfft2(x, (128, 128)) for x in (a, b))
+        return torch.fft.fftshift(torch.fft.irfft2(a.conj() * b, (128, 128)), (1, 2))[:, 32:96, 32:96]
+
+    # Divided by the energies of both parts it cannot pass 1, as Pearson's coefficient cannot.
+    energies = correlate(windows.square(), ones) * correlate(ones, windows.square())
+    r = correlate(windows, windows) / energies.clamp_min(1e-30).sqrt()
+    lag = torch.arange(-32, 32, device=r.device)
+    length = (lag[:, None].square() + lag.square()).sqrt()
+    peak = (r == F.max_pool2d(r, 3, 1, 1)) & (length >= 4) & (length <= 24)
+    seen = windows.std((1, 2), correction=0) >= 0.5 / 255
+    return r.where(peak, 0).amax((1, 2)).where(seen, 0)
 
 
 def worth(curve: list[float], total: float) -> int | None:

@@ -6,14 +6,18 @@ import torch
 from conftest import picture
 
 from fastnst.data.files import sample_photographs
+from fastnst.errors import UserError
 from fastnst.evaluation.figures import (
     ARTEFACTS,
     border,
     checkerboard,
     flicker,
+    motif,
+    palette,
     relative_content,
     relative_style,
     spots,
+    strokes,
     worth,
 )
 from fastnst.images import fit, load_rgb, to_tensor
@@ -47,6 +51,90 @@ def test_relative_measures_against_numpy(samples):
             grams.append(f @ f.T / f.size)
         expected.append(((grams[0] - grams[1]) ** 2).sum() / (grams[1] ** 2).sum())
     assert relative_style(network, y, x) == pytest.approx(np.mean(expected), rel=1e-4)
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_strokes(samples):
+    network, painting = LossNetwork(), samples[0]
+    assert strokes(network, painting, painting) == pytest.approx(0, abs=1e-4)
+    grain = noise(*painting.shape)
+    part, grainy, noisy, other, only_noise = (
+        strokes(network, y, painting)
+        for y in (painting[..., 64:192], painting.lerp(grain, 0.2), painting.lerp(grain, 0.7), samples[1], grain)
+    )
+    assert max(part, grainy) < 0.1 < noisy < only_noise and 0.3 < other < 0.7 and 0.3 < only_noise < 0.7
+    with pytest.raises(UserError, match="16 px is the least"):
+        strokes(network, painting[..., :60], painting)
+
+
+def test_strokes_against_a_loop():
+    network, pictures = LossNetwork(), [to_tensor(picture(i, 96, 72)).unsqueeze(0) for i in (0, 1)]
+    expected = []
+    for reduction, layer in ((2, "relu3_1"), (2, "relu4_1"), (4, "relu3_1")):
+        patches = []
+        for p in pictures:
+            reduced = p.numpy()[0].reshape(3, 72 // reduction, reduction, 96 // reduction, reduction).mean((2, 4))
+            f = network(torch.from_numpy(reduced)[None], [layer])[layer][0].double().numpy()
+            places = [(i, j) for i in range(f.shape[1] - 2) for j in range(f.shape[2] - 2)]
+            patches.append([f[:, i : i + 3, j : j + 3].ravel() for i, j in places])
+        cosines = [[a @ b / np.linalg.norm(a) / np.linalg.norm(b) for b in patches[1]] for a in patches[0]]
+        expected.append(np.mean([1 - max(row) for row in cosines]))
+    assert strokes(network, *pictures) == pytest.approx(np.mean(expected), abs=1e-5)
+
+
+def test_palette(samples):
+    photograph = samples[0][..., :160, :240]
+    blocks = photograph.unfold(2, 8, 8).unfold(3, 8, 8).flatten(2, 3)  # (1, 3, 600, 8, 8)
+    order = torch.randperm(600, generator=torch.Generator().manual_seed(0))
+    moved = blocks[:, :, order].view(1, 3, 30, 20, 8, 8).permute(0, 1, 2, 4, 3, 5).reshape(1, 3, 240, 160)
+    assert palette(moved, photograph) == pytest.approx(0, abs=1e-4)
+    assert palette(photograph.repeat(1, 1, 2, 3), photograph) == pytest.approx(0, abs=1e-4)  # so often, the same colours
+    assert palette(samples[1], photograph) > 5
+    shares = [torch.tensor([0.2, 0.3, 0.8]).view(1, 3, 1, 1).expand(1, 3, 8, 8), torch.full((1, 3, 8, 8), 0.5)]
+    quarter, half = torch.cat([shares[0]] + 3 * [shares[1]], 3), torch.cat(shares, 3)
+    assert palette(quarter, half) == pytest.approx(palette(*shares) / 4, rel=1e-4)  # a quarter of the pixels has to move
+
+
+def test_palette_rises_by_half_the_shift():
+    def gray(lightness):  # (1, 3, 64, 64) of that L*
+        return (1.055 * ((lightness + 16) / 116) ** (3 / 2.4) - 0.055).expand(1, 3, 64, 64)
+
+    lightness = 30 + 40 * torch.nn.functional.interpolate(noise(1, 1, 8, 8), scale_factor=8)
+    one, two = (palette(gray(lightness + shift), gray(lightness)) for shift in (5, 10))
+    assert two == pytest.approx(2 * one, rel=1e-3) and two == pytest.approx(10 / 2, rel=0.15)
+
+
+def dots(spacing: float, height: int = 192, width: int = 256) -> torch.Tensor:
+    """Gray with dots on a hexagonal lattice of that spacing in px, (1, 3, height, width)."""
+    y, x = torch.meshgrid(torch.arange(height).float(), torch.arange(width).float(), indexing="ij")
+    across = [x * np.cos(angle) + y * np.sin(angle) for angle in (0, np.pi / 3, -np.pi / 3)]
+    waves = sum(torch.cos(4 * torch.pi / 3**0.5 / spacing * distance) for distance in across)
+    return (0.5 + 0.05 * waves).expand(1, 3, height, width)
+
+
+def test_motif():
+    flat = torch.full((1, 3, 192, 256), 0.5)
+    grain = 0.5 + 0.1 * (noise(1, 1, 192, 256) - 0.5).expand(1, 3, -1, -1)
+    assert motif(dots(9), flat) > 0.9
+    assert motif(grain, flat) < 0.15
+    share = 3 / 2 * 0.05**2 / (3 / 2 * 0.05**2 + 0.1**2 / 12)  # of the dots' energy in dots and grain
+    assert motif(dots(9) + grain - 0.5, flat) == pytest.approx(share, abs=0.03)
+    assert motif(flat, flat) == 0 and motif(0.5 + 0.01 * (dots(9) - 0.5), flat) == 0  # nothing, and nothing to be seen
+    assert motif(flat + torch.linspace(-0.3, 0.3, 256), flat) < 0.1  # a slope
+    assert motif(dots(60), flat) < 0.3 < motif(dots(20), flat)  # shapes larger than the lags are no motif
+
+
+def test_motif_counts_flat_windows_alone():
+    flat, dotted = torch.full((1, 3, 192, 256), 0.5), dots(9)
+    photograph = flat.clone()
+    photograph[..., 128:] = noise(1, 3, 192, 128)
+    sound = torch.where(torch.arange(256) < 120, dotted, 0.5 + 0.1 * (noise(1, 1, 192, 256) - 0.5))
+    assert motif(dotted, photograph) > 0.9
+    assert motif(sound, photograph) > 0.7 > motif(sound, photograph.flip(-1))
+    assert np.isnan(motif(dotted, noise(1, 3, 192, 256)))
 
 
 def test_worth():
