@@ -101,7 +101,7 @@ def test_hydra_writes_nothing_of_its_own(command):
 def test_an_experiment_overrides_everything(command):
     status, out, _ = command(train, "experiment=demo", "--cfg", "job")
     assert status == 0
-    for line in ("out: outputs/demo/${style.name}.safetensors", "checkpoint_every: 100", "  max_steps: 300", "  width: 32"):
+    for line in ("out: outputs/demo/${style.name}.safetensors", "checkpoint_every: 100", "  max_steps: 240", "  width: 32"):
         assert line in out.splitlines()
 
 
