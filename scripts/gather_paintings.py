@@ -16,7 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fastnst.data.files import find_photographs
 from fastnst.errors import UserError
-from fastnst.images import load_rgb
+from fastnst.files import whole
+from fastnst.images import load_rgb, short_side
 
 SIZE = 400
 
@@ -24,20 +25,18 @@ SIZE = 400
 def gather(out: Path, sources: dict[Path, int], held_out: set[str]) -> int:
     """Writes the zip. Returns the number of paintings in it. Raises UserError for what cannot be read."""
     count = 0
-    temporary = out.with_name(f".{out.name}")
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+    with whole(out) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
         for source, times in sources.items():
             for path in [source] if source.is_file() else find_photographs(source):
                 if any(str(path).endswith(name) for name in held_out):
                     continue
                 image = load_rgb(path)
-                image = load_rgb(path, SIZE) if min(image.size) > SIZE else image
+                image = short_side(image, SIZE) if min(image.size) > SIZE else image
                 data = io.BytesIO()
                 image.save(data, "JPEG", quality=92, subsampling=0)
                 for number in range(times):
                     archive.writestr(f"{source.name}/{path.stem}_{number}.jpg", data.getvalue())
                 count += times
-    temporary.replace(out)
     return count
 
 

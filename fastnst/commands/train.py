@@ -67,9 +67,9 @@ def train(cfg: DictConfig) -> dict[str, float]:
     layers = [cfg.loss.content_layer, *cfg.loss.style_layers, *(STYLE_LAYERS if isinstance(net, ArbitraryNet) else ())]
     loss_network = instantiate(cfg.loss_network, layers=layers)
     objective = instantiate(cfg.loss, loss_network=loss_network, style_images=list(style_images.values()))
-    least = 16 * max(objective.scales)
-    if cfg.data.size < least:
-        raise UserError(f"data.size={cfg.data.size}: loss.scales={list(objective.scales)} takes {least} px at least")
+    if cfg.data.size < objective.least:
+        scales = list(objective.scales)
+        raise UserError(f"data.size={cfg.data.size}: loss.scales={scales} takes {objective.least} px at least")
     info = {
         "version": __version__,
         # A zero-shot net has none of its own: those that style= names are held out.

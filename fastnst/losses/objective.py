@@ -89,6 +89,11 @@ class Objective(nn.Module):
                 self.register_buffer(_buffer(name), torch.cat([p[name] for p in paintings]), persistent=False)
             self.measure_units(reference_picture().to(style_images[0]))
 
+    @property
+    def least(self) -> int:
+        """The shortest side in px that pictures may have: the loss network wants 16 px at every scale."""
+        return 16 * max(self.scales)
+
     @torch.no_grad()
     def target(self, photographs: Tensor) -> Tensor:
         """The content layer's features of the photographs, (N, 3, H, W) in 0-1: the target of `forward`."""
@@ -103,10 +108,9 @@ class Objective(nn.Module):
 
         Raises UserError if a picture is too small for that.
         """
-        least = 16 * max(self.scales)
-        if max(self.scales) > 1 and min(images.shape[-2:]) < least:
-            size = f"{images.shape[-1]} x {images.shape[-2]} px"
-            raise UserError(f"{size} is too small for loss.scales={[*self.scales]}: {least} px is the least; or give [1]")
+        if max(self.scales) > 1 and min(images.shape[-2:]) < self.least:
+            size, scales = f"{images.shape[-1]} x {images.shape[-2]} px", [*self.scales]
+            raise UserError(f"{size} is too small for loss.scales={scales}: {self.least} px is the least; or give [1]")
         return {scale: self.features(reduced(images, scale), layers) for scale in self.scales}
 
     def statistics(self, images: Tensor, pyramid: Mapping[int, Mapping[str, Tensor]]) -> dict[str, Tensor]:
