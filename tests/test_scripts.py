@@ -19,8 +19,8 @@ def test_gather_paintings(tmp_path):
         Image.new("RGB", (900, 600), (80 * number, 0, 0)).save(tmp_path / name)
     (tmp_path / "held_out.txt").write_text("b/kept_aside.jpg\n")
     (tmp_path / "alone.png").write_bytes((tmp_path / "b/one.png").read_bytes())
-    run = script("gather_paintings.py", tmp_path / "all.zip", f"{tmp_path}/a=1", f"{tmp_path}/b=2", f"{tmp_path}/alone.png=3",
-                 f"except={tmp_path}/held_out.txt")  # fmt: skip
+    sources = (f"{tmp_path}/a=1", f"{tmp_path}/b=2", f"{tmp_path}/alone.png=3")
+    run = script("gather_paintings.py", tmp_path / "all.zip", *sources, f"except={tmp_path}/held_out.txt")
     assert run.returncode == 0 and "6 paintings" in run.stdout, run.stderr
     with zipfile.ZipFile(tmp_path / "all.zip") as archive:
         names = archive.namelist()
