@@ -39,5 +39,5 @@ def test_draw_gallery(tmp_path):
     sheet = np.asarray(Image.open(tmp_path / "sheet.jpg"), dtype=np.float32)
     assert sheet.shape == (3 * 332 - 8, 3 * 440 - 8, 3)
     wave, mosaic = sheet[332:656, 440:872], sheet[664:988, 440:872]
-    assert sheet[:324, :432].min() > 250  # nothing stands beside the photographs
+    assert sheet[:320, :424].min() > 240  # nothing stands beside the photographs
     assert abs(wave - sheet[:324, 440:872]).mean() > 10 and abs(wave - mosaic).mean() > 10
