@@ -14,6 +14,7 @@ from fastnst.errors import UserError
 from fastnst.files import write_bytes
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+LONGEST = 16  # how many times as long as wide a painting may be: its short side is enlarged to what training takes
 # What Pillow raises on a file that is not a whole picture.
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
@@ -34,7 +35,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def load_rgb(path: str | Path, size: int | None = None) -> Image.Image:
     """Opens a picture upright in RGB, its short side reduced or enlarged to `size` px if given.
 
-    path: also a `Zipped` of fastnst.data.files. Raises UserError if there is no such file or it is not a whole picture.
+    path: also a `Zipped` of fastnst.data.files. Raises UserError if there is no such file, it is not a whole picture, or it
+    is to have a `size` and is more than LONGEST times as long as wide.
     """
     path = Path(path) if isinstance(path, str) else path
     if not path.is_file():
@@ -44,12 +46,25 @@ def load_rgb(path: str | Path, size: int | None = None) -> Image.Image:
             image = to_rgb(ImageOps.exif_transpose(image))
     except UNREADABLE as error:
         raise UserError(f"{path}: cannot be read as a picture ({error})") from None
-    return image if size is None else short_side(image, size)
+    if size is None:
+        return image
+    if max(image.size) > LONGEST * min(image.size):
+        raise UserError(
+            f"{path}: {image.width} x {image.height} px is too long; give a part, at most {LONGEST} times as long as wide"
+        )
+    return short_side(image, size)
 
 
 def short_side(image: Image.Image, size: int) -> Image.Image:
     """The picture enlarged or reduced until its short side has so many px."""
     return _scaled(image, size / min(image.size))
+
+
+def middle(image: Image.Image) -> Image.Image:
+    """The picture, or, where it is more than LONGEST times as long as wide, the part in its middle that is not."""
+    width, height = (min(side, LONGEST * min(image.size)) for side in image.size)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
 def decode(data: bytes, short_side: float) -> np.ndarray:

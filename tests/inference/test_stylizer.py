@@ -110,3 +110,12 @@ def test_strength_moves_between_the_photographs_own_style_and_the_paintings(tmp_
     assert abs(expected.permute(1, 2, 0).detach().numpy().round() - none).max() <= 1
     blend = (full + none) / 2
     assert abs(half - full).mean() > 0.5 and abs(half - blend).mean() > 0.1  # not a mixture of the two pictures
+
+
+def test_a_long_photographs_own_style_is_its_middles(tmp_path, paintings, monkeypatch):
+    random_arbitrary(tmp_path)
+    style = fastnst.load(tmp_path / "any.safetensors", style=str(paintings / "0.png"))
+    asked = []
+    monkeypatch.setattr(style.styles[0], "row_of", lambda p: asked.append(p.size) or style.styles[0].row)
+    assert style(picture(3, 2000, 16), strength=0.5).size == (2000, 16)
+    assert asked == [(768, 48)]

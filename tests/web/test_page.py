@@ -257,6 +257,9 @@ def test_the_page_offers_every_style(tmp_path, paintings, photographs):
     assert len({Image.open(file).tobytes() for file in files}) == 4
     with pytest.raises(UserError, match="Drop a painting too"):
         studio.restyle(photograph, "any: your painting", *rest)
+    picture(0, 3000, 4).save(tmp_path / "long.png")  # enlarged to the net's 48 px it would have 36000 x 48
+    with pytest.raises(UserError, match="too long"):
+        studio.restyle(photograph, "any: your painting", *rest, str(tmp_path / "long.png"))
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(UserError, match="cannot be"):
         studio.restyle(photograph, "any: your painting", *rest, str(tmp_path / "text.png"))
