@@ -65,8 +65,9 @@ class Stylizer:
         strength: from 0, the photograph, to 1, the result; with a zero-shot net, from the photograph's own style to the
         painting's. preserve_color: the photograph's chroma (Cb, Cr) with the result's luminance (Y).
         style_scale: the strokes' size; the net works on a picture so many times smaller.
-        tile: rows of the picture computed at a time (see `tiling`: the same result in less memory); None: all at once;
-        `auto`: all at once if there is memory for it. progress: called with the share done of a picture in strips.
+        tile: rows of the picture computed at a time, or columns where it is wider than high (see `tiling`: the same result
+        in less memory); None: all at once; `auto`: all at once if there is memory for it. progress: called with the share
+        done of a picture in strips.
         Raises ValueError for a picture with a side below 16 px, there or at the working size, UserError for other values.
         """
         check_controls(strength, preserve_color, style_scale, tile)
@@ -184,10 +185,11 @@ def free_memory(device: torch.device) -> int:
 def rows_at_a_time(shape: tuple[int, ...], width: int, free: int) -> int | None:
     """None if pictures of `shape` (N, H, W, 3) take at most half of the `free` bytes in one pass, or else rows that do.
 
-    width: of the net. In strips a few hundred MB are enough, and larger ones are hardly faster.
+    width: of the net. In strips a few hundred MB are enough, and larger ones are hardly faster. Of a picture wider than high
+    columns are counted, as strips run across the longer side.
     """
-    row = shape[2] * BYTES * width
-    if shape[0] * shape[1] * row <= free / 2:
+    row = min(shape[1:3]) * BYTES * width
+    if shape[0] * max(shape[1:3]) * row <= free / 2:
         return None
     return max(LEAST, min(512, int(min(free / 8, 256e6) / row)))
 
