@@ -1,5 +1,6 @@
 """Photographs are found in folders and zips, and shared out between training and validation."""
 
+import os
 import zipfile
 
 import pytest
@@ -27,6 +28,19 @@ def test_any_tree_is_searched(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     assert [p.name for p in find_photographs(tmp_path)] == ["a.JPG", "c.webp", "b.jpeg"]
+
+
+def test_each_real_folder_is_visited_once_and_regular_files_alone_are_taken(photographs, tmp_path):
+    (photographs / "deep").mkdir()
+    (photographs / "deep/x.jpg").write_bytes((photographs / "00.jpg").read_bytes())
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/y.png").touch()
+    for link, target in (("l1", "."), ("l2", "."), ("deep/up", ".."), ("a_deep", "deep"), ("other", "../elsewhere"),
+                         ("gone.jpg", "nowhere"), ("zero.jpg", "/dev/zero"), ("link.jpg", "00.jpg")):  # fmt: skip
+        (photographs / link).symlink_to(target)
+    os.mkfifo(photographs / "pipe.jpg")
+    names = [path.relative_to(photographs).as_posix() for path in find_photographs(photographs)]
+    assert names == [*(f"{i:02}.jpg" for i in range(12)), "deep/x.jpg", "link.jpg", "other/y.png"]
 
 
 def test_held_out_photographs_are_never_trained_on(photographs):
