@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from fastnst.commands.cli import run
 from fastnst.commands.options import as_path, check_numbers, check_whole, path_of
-from fastnst.errors import UserError
+from fastnst.errors import UserError, line_of
 from fastnst.images import SUFFIXES, is_folder
 from fastnst.inference import film
 from fastnst.inference.stylizer import LEAST, Stylizer, check_controls, stylize_file
@@ -56,8 +56,11 @@ def infer(cfg: DictConfig) -> None:
                     bar.update(round(100 * share) - bar.n)  # noqa: B023
 
                 stylize_file(stylizer, picture, target, cfg.size, **controls, progress=show)
-        except UserError as error:
-            tqdm.write(f"fastnst: {error}", file=sys.stderr)  # above the progress bar
+        except Exception as error:  # whatever one file raises, the others are restyled
+            if not isinstance(error, UserError) and len(pictures) == 1:
+                raise
+            message = error if isinstance(error, UserError) else f"{picture}: cannot be restyled ({line_of(error)})"
+            tqdm.write(f"fastnst: {message}", file=sys.stderr)  # above the progress bar
             failed = 2
         else:
             tqdm.write(str(target))

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 
 from fastnst.checkpoint import Style, ancestor, load_style
-from fastnst.errors import UserError, is_number, is_whole
-from fastnst.images import UNREADABLE, best_device, check_suffix, fit, save, to_rgb
+from fastnst.errors import UserError, is_number, is_whole, line_of
+from fastnst.images import UNREADABLE, best_device, check_suffix, exif_of, fit, has_alpha, save, to_rgb, upright
 from fastnst.inference.tiling import restyle_in_strips
 from fastnst.memory import give_back_freed_memory, short_of_memory
 from fastnst.models.arbitrary import Painted
@@ -61,7 +61,7 @@ class Stylizer:
         """Restyles any picture; the result is upright RGB, or RGBA where the picture has transparency.
 
         size: the long side in px is reduced to it if it is longer. ICC profile and EXIF (less the orientation, which is
-        carried out) are in the result's `info`.
+        carried out; all of it, where a tag of a wrong type cannot be written) are in the result's `info`.
         strength: from 0, the photograph, to 1, the result; with a zero-shot net, from the photograph's own style to the
         painting's. preserve_color: the photograph's chroma (Cb, Cr) with the result's luminance (Y).
         style_scale: the strokes' size; the net works on a picture so many times smaller.
@@ -73,10 +73,9 @@ class Stylizer:
         check_controls(strength, preserve_color, style_scale, tile)
         profile = image.info.get("icc_profile")
         # Copies are avoided where nothing changes: a picture may be a good part of the memory.
-        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-            image = ImageOps.exif_transpose(image)
-        exif = image.getexif()
-        image = image.convert("RGBA") if image.has_transparency_data else to_rgb(image)
+        image = upright(image)
+        exif = exif_of(image)
+        image = image.convert("RGBA") if has_alpha(image) else to_rgb(image)
         if size is not None and max(image.size) > size:
             image = fit(image, size)
         alpha = image.getchannel("A") if image.mode == "RGBA" else None
@@ -86,8 +85,8 @@ class Stylizer:
         # A profile for CMYK or grayscale values says nothing of the RGB ones that come out.
         if profile and profile[16:20] == b"RGB ":
             result.info["icc_profile"] = profile
-        if len(exif):
-            result.info["exif"] = exif.tobytes()
+        if exif:
+            result.info["exif"] = exif
         return result
 
     @torch.inference_mode()
@@ -208,5 +207,5 @@ def stylize_file(stylizer: Stylizer, source: Path, target: Path, size: int | Non
             image.load()
             result = stylizer(image, size, **controls)
     except UNREADABLE as error:
-        raise UserError(f"{source}: cannot be restyled ({error})") from None
+        raise UserError(f"{source}: cannot be restyled ({line_of(error)})") from None
     save(result, target, **{key: value for key, value in result.info.items() if key in ("icc_profile", "exif")})

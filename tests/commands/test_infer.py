@@ -11,6 +11,7 @@ import fastnst
 from fastnst.checkpoint import export
 from fastnst.commands.infer import main
 from fastnst.images import load_rgb
+from fastnst.inference.stylizer import Stylizer
 from fastnst.models.transform_net import TransformNet
 
 
@@ -67,6 +68,20 @@ def test_one_bad_file_among_many_is_reported_and_skipped(command, checkpoint, ph
     assert status == 2
     assert len(out.splitlines()) == 10 == len(list((tmp_path / "outputs").iterdir()))
     assert "05.jpg: cannot be restyled" in err and "06.jpg" in err and "16 px" in err and "Traceback" not in err
+
+
+def test_a_folder_never_stops_for_one_file(command, checkpoint, photographs, monkeypatch):
+    call = Stylizer.__call__
+
+    def fails_at_the_third(self, image, *arguments, **controls):
+        if image.filename.endswith("02.jpg"):
+            raise MemoryError
+        return call(self, image, *arguments, **controls)
+
+    monkeypatch.setattr(Stylizer, "__call__", fails_at_the_third)
+    status, out, err = command(main, f"ckpt={checkpoint}", "img=photographs")
+    assert status == 2 and len(out.splitlines()) == 11
+    assert "02.jpg: cannot be restyled (MemoryError)" in err and "Traceback" not in err
 
 
 @pytest.mark.parametrize(
