@@ -4,7 +4,7 @@ from omegaconf import DictConfig
 
 from fastnst.commands.cli import run
 from fastnst.commands.options import check_numbers, check_whole, path_of
-from fastnst.web.page import launch
+from fastnst.web.page import clear_on_sigterm, launch
 
 
 def serve(cfg: DictConfig, block: bool = True):
@@ -19,6 +19,7 @@ def serve(cfg: DictConfig, block: bool = True):
     )
     print(f"fastnst is at {address}", flush=True)
     if block:
+        clear_on_sigterm(page.folder)
         page.block_thread()
     return page, address
 
