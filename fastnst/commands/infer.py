@@ -1,6 +1,7 @@
 """Restyles a picture, a folder, a glob or a film with a checkpoint."""
 
 import sys
+from collections import Counter
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -41,14 +42,11 @@ def infer(cfg: DictConfig) -> None:
     into_folder = is_folder(out)
     if len(pictures) > 1 and not into_folder:
         raise UserError(f"out={out}: {len(pictures)} pictures need a folder to go to, not a file")
+    targets = name_results(pictures, root, out, name) if into_folder else [out]
     stylizer = Stylizer(*checkpoints, weights=cfg.weights, style=style)
 
     failed = 0
-    for picture in tqdm(pictures, unit="picture", disable=len(pictures) == 1):
-        target = out
-        if into_folder:
-            suffix = picture.suffix if picture.suffix.lower() in SUFFIXES else ".png"
-            target = out / picture.relative_to(root).with_name(f"{picture.stem}_{name}{suffix}")
+    for picture, target in zip(tqdm(pictures, unit="picture", disable=len(pictures) == 1), targets, strict=True):
         try:
             with tqdm(total=100, unit="%", leave=False, desc=picture.name, delay=2) as bar:  # shows itself for large ones
 
@@ -66,6 +64,26 @@ def infer(cfg: DictConfig) -> None:
             tqdm.write(str(target))
     if failed:
         raise SystemExit(failed)
+
+
+def name_results(pictures: list[Path], root: Path, out: Path, name: str) -> list[Path]:
+    """Where in the folder `out` each picture's result goes: as it lies below `root`, with `name` behind its own.
+
+    A kind that is not written becomes PNG. Where two results would have one name, each keeps its picture's suffix in it.
+    Raises UserError if that does not help.
+    """
+
+    def result(picture: Path, stem: str) -> Path:
+        suffix = picture.suffix if picture.suffix.lower() in SUFFIXES else ".png"
+        return out / picture.relative_to(root).with_name(f"{stem}_{name}{suffix}")
+
+    targets = [result(picture, picture.stem) for picture in pictures]
+    count = Counter(targets)
+    targets = [t if count[t] == 1 else result(p, p.name) for p, t in zip(pictures, targets, strict=True)]
+    ((target, most),) = Counter(targets).most_common(1)
+    if most > 1:
+        raise UserError(f"out={target}: {most} pictures would be written to it; rename them, or restyle them one by one")
+    return targets
 
 
 def infer_film(

@@ -55,6 +55,20 @@ def test_folders_globs_and_names(command, checkpoint, photographs, tmp_path):
     assert status == 0 and out.strip() == "it's.png" and load_rgb(tmp_path / "it's.png").size == (64, 48)
 
 
+def test_each_picture_has_a_result_of_its_own(command, checkpoint, tmp_path):
+    for name in ("a.bmp", "a.gif", "a.png", "b.bmp"):
+        picture(0).save(tmp_path / name)
+    status, out, err = command(main, f"ckpt={checkpoint}", "img=*.[bgp][min][gpf]")
+    assert status == 0, err
+    names = {"a.bmp_style.png", "a.gif_style.png", "a.png_style.png", "b_style.png"}
+    assert {path.name for path in (tmp_path / "outputs").iterdir()} == names
+    assert {line.removeprefix("outputs/") for line in out.splitlines()} == names
+    (tmp_path / "a.bmp.png").write_bytes((tmp_path / "a.png").read_bytes())
+    status, out, err = command(main, f"ckpt={checkpoint}", "img=a.*", "out=more")
+    assert status == 2 and "a.bmp_style.png: 2 pictures would" in err and len(err.splitlines()) == 1
+    assert not (tmp_path / "more").exists()
+
+
 def test_a_picture_too_long_for_its_format(command, checkpoint, tmp_path):
     Image.new("RGB", (16400, 16)).save(tmp_path / "long.png")
     status, _, err = command(main, f"ckpt={checkpoint}", "img=long.png", "out=long.webp")
