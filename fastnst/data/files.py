@@ -14,6 +14,7 @@ import numpy as np
 from fastnst.errors import UserError
 from fastnst.images import SUFFIXES, UNREADABLE, decode
 
+MOST_BYTES = 256_000_000  # of a photograph's file in a zip
 # scikit-image's photographs. The two that validate are never trained on; motorcycle_right, nearly the same picture as
 # motorcycle_left, stands on the training side with it.
 SAMPLES_TRAIN = (
@@ -56,11 +57,19 @@ class Zipped(NamedTuple):
         return True
 
     def open(self, mode: str = "rb") -> io.BytesIO:
-        """All its bytes, whose checksum is right. Raises OSError if they cannot be had."""
+        """All its bytes, whose checksum is right. Raises OSError if they cannot be had, or are more than MOST_BYTES."""
+        data = io.BytesIO()
         try:
-            return io.BytesIO(_opened(self.parent, os.getpid()).read(self.inside))
+            with _opened(self.parent, os.getpid()).open(self.inside) as member:
+                # Piece by piece, as a few bytes can unpack to gigabytes, whatever the zip says of them.
+                while data.tell() <= MOST_BYTES and (piece := member.read(1 << 14)):
+                    data.write(piece)
         except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, KeyError) as error:  # Runtime: unknown compression
             raise OSError(f"{self}: {error}") from None
+        if data.tell() > MOST_BYTES:
+            raise OSError(f"{self}: unpacks to more than {MOST_BYTES / 1e6:.0f} MB")
+        data.seek(0)
+        return data
 
 
 Photograph = Path | Zipped
