@@ -78,7 +78,7 @@ class Studio:
                 photograph = to_rgb(upright(image))
         except UNREADABLE as error:
             raise UserError(f"This file cannot be restyled ({line_of(error)}).") from None
-        path = Path(tempfile.mkdtemp(dir=self.folder), f"{Path(file).stem}_{style.replace(': ', '_')}.png")
+        path = Path(tempfile.mkdtemp(dir=self.folder), f"{Path(file).stem[:40]}_{style.replace(': ', '_')[:40]}.png")
         save(result, path)
         shown = [fit(picture.convert("RGB"), min(1600, max(picture.size))) for picture in (photograph, result)]
         return tuple(shown), str(path)
