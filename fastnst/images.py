@@ -16,6 +16,7 @@ from fastnst.errors import UserError, line_of
 from fastnst.files import write_bytes
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+LONGEST_EXIF = 65533  # bytes, of a JPEG's segment
 LONGEST = 16  # how many times as long as wide a painting may be: its short side is enlarged to what training takes
 # What Pillow raises on a file that is not a whole picture: some of it is said nowhere, and comes from deep within.
 UNREADABLE = (
@@ -154,12 +155,15 @@ def to_image(tensor: Tensor) -> Image.Image:
 def save(image: Image.Image, path: str | Path, **extras: bytes) -> None:
     """Writes a picture, whole or not at all, in the format that the suffix names; extras: icc_profile, exif.
 
+    EXIF that is too long for a JPEG is left out.
     Raises UserError if the suffix is none of SUFFIXES, the format cannot hold the picture or the file cannot be written.
     """
     check_suffix(path)
     suffix, data = Path(path).suffix.lower(), io.BytesIO()
     try:
         if suffix in (".jpg", ".jpeg"):
+            if len(extras.get("exif", b"")) > LONGEST_EXIF:
+                del extras["exif"]
             image.convert("RGB").save(data, "JPEG", quality=95, subsampling=0, **extras)
         else:
             image.save(data, Image.registered_extensions()[suffix], **extras)

@@ -4,7 +4,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import torch
 from omegaconf import DictConfig, OmegaConf
+from PIL import Image
 from tqdm import tqdm
 
 from fastnst.commands.cli import run
@@ -12,7 +14,7 @@ from fastnst.commands.options import as_path, check_numbers, check_whole, path_o
 from fastnst.errors import UserError, line_of
 from fastnst.images import SUFFIXES, is_folder
 from fastnst.inference import film
-from fastnst.inference.stylizer import LEAST, Stylizer, check_controls, stylize_file
+from fastnst.inference.stylizer import LEAST, Stylizer, check_controls, free_memory, stylize_file
 from fastnst.memory import keep_freed_memory
 
 
@@ -28,12 +30,17 @@ def infer(cfg: DictConfig) -> None:
     check_numbers(cfg, {"temporal": (0, 1)})
     name = "+".join(path.stem for path in checkpoints)
     source, out = path_of(cfg, "img"), path_of(cfg, "out")
+    # Pillow's limit is for servers. It refuses twice so many px, of four bytes, before it reads a picture or a painting.
+    Image.MAX_IMAGE_PIXELS = free_memory(torch.device("cpu")) // 8
     style = cfg.style
     style = OmegaConf.to_container(style) if OmegaConf.is_config(style) else style
     if style is not None:
         name += "_" + "+".join(Path(str(key)).stem for key in ([style] if isinstance(style, str) else style))
-    if source.is_file() and source.suffix.lower() in film.SUFFIXES:
-        target = out if out.suffix.lower() in film.SUFFIXES else out / f"{source.stem}_{name}.mp4"
+    if source.is_file() and source.suffix.lower() in film.READ:
+        if out.suffix.lower() in Image.registered_extensions() and not out.is_dir():
+            raise UserError(f"out={out}: a film goes to a folder, or to a name that ends in {', '.join(film.SUFFIXES)}")
+        suffix = ".mp4" if source.suffix.lower() in film.SUFFIXES else ".mkv"
+        target = out if out.suffix.lower() in film.SUFFIXES else out / f"{source.stem}_{name}{suffix}"
         infer_film(
             Stylizer(*checkpoints, weights=cfg.weights, style=style), source, target, cfg.size, cfg.temporal, controls
         )
@@ -113,7 +120,8 @@ def find_pictures(img: str) -> tuple[Path, list[Path]]:
     if path.is_dir():
         found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
         if not found:
-            raise UserError(f"img={img}: no pictures ({', '.join(SUFFIXES)}) in this folder or below it")
+            kinds = ", ".join(SUFFIXES)
+            raise UserError(f"img={img}: no pictures ({kinds}) in this folder or below it; films are taken one at a time")
         return path, found
     if any(character in img for character in "*?["):
         root = Path(path.anchor) if path.is_absolute() else Path()

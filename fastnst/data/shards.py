@@ -26,7 +26,7 @@ from fastnst.errors import UserError, is_whole
 from fastnst.images import SUFFIXES, UNREADABLE
 
 Place = tuple[int, int, int]  # epoch, shard, place in it
-MOST_SHARDS = 1_000_000
+MOST_SHARDS = 100_000
 EXAMPLE = "data.urls='/path/{000000..000099}.tar'"
 
 

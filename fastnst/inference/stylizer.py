@@ -1,6 +1,7 @@
 """Inference: a checkpoint restyles pictures, one forward pass each."""
 
 import copy
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,6 +19,10 @@ from fastnst.models.arbitrary import Painted
 from fastnst.models.conditional import scaled
 from fastnst.models.transform_net import TransformNet
 
+# A forked process has none of its parent's threads, and torch would wait for them without end: it computes on its own.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
 LEAST = 16  # px; the transform net's smallest side
 BYTES = 40  # of memory that one pass takes for each px and each channel of the net's width, with a margin
 
@@ -33,8 +38,10 @@ class Stylizer:
     """
 
     def __init__(self, *paths: str | Path, weights: Sequence[float] | None = None, style: Style = None):
-        weights = [1.0] * len(paths) if weights is None else list(weights)
-        if len(weights) != len(paths):
+        if not paths:
+            raise UserError("ckpt=[]: give a checkpoint")
+        weights = [1.0] * len(paths) if weights is None else weights
+        if not isinstance(weights, (Sequence, np.ndarray)) or isinstance(weights, str) or len(weights) != len(paths):
             raise UserError(f"weights={weights}: give one for each of the {len(paths)} checkpoints")
         self.weights = scaled(weights, f"weights={weights}")
         self.device = best_device()
@@ -70,6 +77,8 @@ class Stylizer:
         done of a picture in strips.
         Raises ValueError for a picture with a side below 16 px, there or at the working size, UserError for other values.
         """
+        if not isinstance(image, Image.Image):
+            raise TypeError(f"give a PIL image, as Image.open or Image.fromarray makes one, not {type(image).__name__}")
         check_controls(strength, preserve_color, style_scale, tile)
         profile = image.info.get("icc_profile")
         # Copies are avoided where nothing changes: a picture may be a good part of the memory.
@@ -193,6 +202,22 @@ def rows_at_a_time(shape: tuple[int, ...], width: int, free: int) -> int | None:
     return max(LEAST, min(512, int(min(free / 8, 256e6) / row)))
 
 
+def check_memory(shape: tuple[int, int], width: int, size: int | None = None, style_scale: float = 1.0) -> None:
+    """Raises UserError if a picture of (width, height) px takes more memory than there is, even in strips.
+
+    width: of the net. size, style_scale: as `Stylizer` takes them.
+    """
+    pixels = shape[0] * shape[1]
+    result = pixels if size is None else pixels * min(1.0, size / max(shape)) ** 2
+    # Pillow holds four bytes for each px. Beside the bytes in and out, strips keep two maps of width / 2.
+    needed = 4 * pixels + 8 * result + (6 + width) * result / style_scale**2
+    free = free_memory(torch.device("cpu"))
+    if needed > free:
+        raise UserError(
+            f"{shape[0]} x {shape[1]} px take {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free; give a size="
+        )
+
+
 def stylize_file(stylizer: Stylizer, source: Path, target: Path, size: int | None = None, **controls: object) -> None:
     """Restyles one file into another, written whole or not at all; the suffix of `target` chooses the format.
 
@@ -204,8 +229,9 @@ def stylize_file(stylizer: Stylizer, source: Path, target: Path, size: int | Non
         raise UserError(f"out={target}: this is the photograph itself; give another name")
     try:
         with Image.open(source) as image:
+            check_memory(image.size, stylizer.nets[0].architecture["width"], size, controls.get("style_scale", 1.0))
             image.load()
             result = stylizer(image, size, **controls)
-    except UNREADABLE as error:
+    except (*UNREADABLE, UserError) as error:
         raise UserError(f"{source}: cannot be restyled ({line_of(error)})") from None
     save(result, target, **{key: value for key, value in result.info.items() if key in ("icc_profile", "exif")})

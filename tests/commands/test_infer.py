@@ -69,6 +69,42 @@ def test_each_picture_has_a_result_of_its_own(command, checkpoint, tmp_path):
     assert not (tmp_path / "more").exists()
 
 
+def test_large_pictures_are_limited_by_memory_alone(command, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow's: more than twice as many are refused
+    picture(0, 100, 80).save(tmp_path / "large.png")
+    assert command(main, f"ckpt={checkpoint}", "img=large.png")[0] == 0
+    for module in ("fastnst.commands.infer", "fastnst.inference.stylizer"):
+        monkeypatch.setattr(f"{module}.free_memory", lambda device: 100_000)
+    status, _, err = command(main, f"ckpt={checkpoint}", "img=large.png", "out=none")
+    assert status == 2 and "large.png: cannot be restyled (100 x 80 px take 0.0 GB" in err and len(err.splitlines()) == 1
+    assert command(main, f"ckpt={checkpoint}", "img=large.png", "size=50")[0] == 0
+    status, _, err = command(main, f"ckpt={checkpoint}", "img=large.png", "size=50", "style_scale=0.2")
+    assert status == 2 and "give a size=" in err
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["'quoted'.png", '"a".png', "${x}.png", "a\\${x}.png", "it's\\", "a\\'b", "~nobody.png", "[a].png", "n" * 240 + ".png"],
+)
+def test_any_name_that_is_there_is_taken(command, checkpoint, tmp_path, name):
+    picture(0).save(tmp_path / name, "PNG")
+    status, out, err = command(main, f"ckpt={checkpoint}", f"img={name}", "out=out.png")
+    assert status == 0 and out == "out.png\n", err
+    (tmp_path / "~nobody").mkdir()
+    status, _, err = command(main, f"ckpt={checkpoint}", f"img={name}", "out=~nobody")
+    assert status == 0 and len(list((tmp_path / "~nobody").iterdir())) == 1, err
+
+
+def test_exif_too_long_for_a_jpeg_is_left_out(command, checkpoint, tmp_path):
+    exif = Image.Exif()
+    exif[0x010F] = "Maker" * 14000
+    picture(0).save(tmp_path / "long.png", exif=exif)
+    for suffix, kept in (("png", True), ("jpg", False)):
+        assert command(main, f"ckpt={checkpoint}", "img=long.png", f"out=out.{suffix}")[0] == 0
+        with Image.open(tmp_path / f"out.{suffix}") as result:
+            assert (0x010F in result.getexif()) == kept
+
+
 def test_a_picture_too_long_for_its_format(command, checkpoint, tmp_path):
     Image.new("RGB", (16400, 16)).save(tmp_path / "long.png")
     status, _, err = command(main, f"ckpt={checkpoint}", "img=long.png", "out=long.webp")
@@ -115,6 +151,8 @@ def test_a_folder_never_stops_for_one_file(command, checkpoint, photographs, mon
         (["ckpt=[style.safetensors,missing.safetensors]", "img=a.png"], "no such checkpoint"),
         (["ckpt=[style.safetensors,style.safetensors]", "weights=[1]", "img=a.png"], "one for each"),
         (["ckpt=style.safetensors", "weights=[0]", "img=a.png"], "not all 0"),
+        (["ckpt=style.safetensors", "weights=5", "img=a.png"], "weights=5: give one for each"),
+        (["ckpt=[]", "img=a.png"], "ckpt=[]: give a checkpoint"),
         (["ckpt=style.safetensors", "img=a.png", "strength=2"], "strength=2: give a number from 0 to 1"),
         (["ckpt=style.safetensors", "img=a.png", "style_scale=0"], "style_scale=0: give a number from 0.1 to 10"),
         (["ckpt=style.safetensors", "img=a.png", "preserve_color=2"], "give true or false"),

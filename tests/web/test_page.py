@@ -134,6 +134,9 @@ os.kill(os.getpid(), getattr(signal, sys.argv[1]))
         (["checkpoints=missing"], "no .safetensors in it"),
         (["port=no"], "port=no"),
         (["max_megapixels=0"], "max_megapixels=0"),
+        (["port=99999"], "port=99999: give a whole number from 1 to 65535"),
+        (["host=nowhere.invalid"], "host=nowhere.invalid, port=None: cannot be served at"),
+        (["host=192.0.2.1"], "host=192.0.2.1, port=None: cannot be served at"),
     ],
 )
 def test_bad_input_gets_one_line(command, arguments, message):
