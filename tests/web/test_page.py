@@ -118,13 +118,13 @@ os.kill(os.getpid(), getattr(signal, sys.argv[1]))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     ours = temporary_folder()
     (tmp_path / "fastnst-page-of-somebody").mkdir()
-    kept = [path.name for path in tmp_path.iterdir()]
+    kept = {path.name for path in tmp_path.iterdir()}
     assert subprocess.run([sys.executable, "-c", serving, "SIGTERM"]).returncode == 128 + signal.SIGTERM
-    assert [path.name for path in tmp_path.iterdir()] == kept
+    assert {path.name for path in tmp_path.iterdir()} == kept
     assert subprocess.run([sys.executable, "-c", serving, "SIGKILL"]).returncode == -signal.SIGKILL
     assert len(list(tmp_path.iterdir())) == 3  # nothing can clear up then, but the next server does
     temporary_folder().cleanup()
-    assert [path.name for path in tmp_path.iterdir()] == kept
+    assert {path.name for path in tmp_path.iterdir()} == kept
     ours.cleanup()
 
 
