@@ -24,7 +24,7 @@ from fastnst.models.transform_net import TransformNet
 
 FORMAT = "fastnst transform net 1"
 MOST_SIZE = 2048  # px, of the short side at which a zero-shot net sees a painting
-LARGEST = 1e9  # weight; products of larger ones overflow
+LARGEST = 1e12  # weight; products of larger ones overflow
 KINDS = {net.kind: net for net in (MultiStyleNet, ArbitraryNet)}
 Style = str | Path | Mapping[str, float] | None  # which style of a checkpoint: see `load_style`
 

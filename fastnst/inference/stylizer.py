@@ -229,7 +229,8 @@ def stylize_file(stylizer: Stylizer, source: Path, target: Path, size: int | Non
         raise UserError(f"out={target}: this is the photograph itself; give another name")
     try:
         with Image.open(source) as image:
-            check_memory(image.size, stylizer.nets[0].architecture["width"], size, controls.get("style_scale", 1.0))
+            width = max(net.architecture["width"] for net in stylizer.nets)
+            check_memory(image.size, width, size, controls.get("style_scale", 1.0))
             image.load()
             result = stylizer(image, size, **controls)
     except (*UNREADABLE, UserError) as error:
