@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from fastnst.errors import UserError
+from fastnst.errors import UserError, is_name, is_whole
 from fastnst.files import write_bytes
 from fastnst.losses.vgg import LossNetwork
 from fastnst.losses.vgg_layers import STYLE_LAYERS
@@ -23,8 +23,10 @@ from fastnst.models.conditional import MultiStyleNet
 from fastnst.models.transform_net import TransformNet
 
 FORMAT = "fastnst transform net 1"
+MOST_SIZE = 2048  # px, of the short side at which a zero-shot net sees a painting
+LARGEST = 1e12  # weight; products of larger ones overflow
 KINDS = {net.kind: net for net in (MultiStyleNet, ArbitraryNet)}
-Style = str | Mapping[str, float] | None  # which style of a checkpoint: see `load_style`
+Style = str | Path | Mapping[str, float] | None  # which style of a checkpoint: see `load_style`
 
 
 def export(path: str | Path, net: TransformNet | MultiStyleNet | ArbitraryNet, info: dict) -> None:
@@ -53,13 +55,22 @@ def _assembled(path: Path, weights: dict[str, Tensor], architecture: dict, info:
     try:
         if not isinstance(architecture, dict):
             raise TypeError("no architecture")
+        if not all(tensor.is_floating_point() or tensor.dtype == torch.int64 for tensor in weights.values()):
+            raise TypeError("they are not floating-point numbers")  # int64: batch normalization counts its batches
         net = build(architecture)
-        net.load_state_dict(weights)
+        net.load_state_dict(weights)  # half-precision files save space, not time: a CPU computes in float32
     except (RuntimeError, TypeError, KeyError, UserError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: its weights are not those of the transform net it names ({reason})") from None
-    if not all(tensor.isfinite().all() for tensor in weights.values()):
-        raise UserError(f"{path}: holds weights that are not finite numbers; its training had failed")
+    if not isinstance(info, dict) or not all(isinstance(info.get(part, {}), dict) for part in ("style", "objective")):
+        raise UserError(f"{path}: what it says of itself is not what training writes")
+    # Files are called after them. A net of several styles has their names joined by plus signs as its own.
+    names = [*getattr(net, "styles", ()), *filter(None, str(info.get("style", {}).get("name", "")).split("+"))]
+    for name in names:
+        if not is_name(name):
+            raise UserError(f"{path}: {ascii(name)[:100]} cannot be the name of a style")
+    if not all((tensor.float().abs() < LARGEST).all() for tensor in weights.values()):
+        raise UserError(f"{path}: holds weights that are not finite numbers, or huge; its training had failed")
     return net.eval(), info
 
 
@@ -70,8 +81,8 @@ def load_style(path: str | Path, style: Style = None) -> tuple[TransformNet | Pa
     mix them. A checkpoint of one style wants none. Raises UserError where the two do not fit.
     """
     net, info = load_net(path)
-    if isinstance(style, str):
-        style = {style: 1.0}
+    if isinstance(style, (str, Path)):
+        style = {str(style): 1.0}
     if style is not None and (not isinstance(style, (Mapping, DictConfig)) or not style):
         raise UserError(f"style={style}: give a name, or shares such as {{wave: 0.5, starry: 0.5}}")
     if isinstance(net, MultiStyleNet):
@@ -83,6 +94,8 @@ def load_style(path: str | Path, style: Style = None) -> tuple[TransformNet | Pa
             raise UserError(f"{path} takes any painting: give style=painting.jpg")
         try:
             network, size = info["objective"]["loss_network"], info["style"]["size"]
+            if not is_whole(size, 16) or size > MOST_SIZE:
+                raise UserError(f"{path}: wants paintings of {str(size):.20} px; from 16 to {MOST_SIZE} are possible")
             network = LossNetwork(network["weights"], network["network"], STYLE_LAYERS)
         except (KeyError, TypeError) as error:
             raise UserError(f"{path}: does not say what loss network it was trained with ({error!r})") from None
@@ -117,10 +130,9 @@ def _read_exported(path: Path) -> tuple[dict[str, Tensor], dict, dict]:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
                 raise UserError(f"{path}: a safetensors file, but not a fastnst checkpoint")
-            # Half-precision files save space, not time: a CPU computes in float32.
-            weights = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (not a dict)
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
         return weights, json.loads(metadata["architecture"]), json.loads(metadata["info"])
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, RecursionError) as error:
         raise UserError(f"{path}: not a fastnst checkpoint, or a damaged one ({error})") from None
 
 

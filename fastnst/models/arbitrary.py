@@ -7,7 +7,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fastnst.errors import UserError
-from fastnst.images import load_rgb, short_side, to_tensor
+from fastnst.images import load_rgb, middle, short_side, to_tensor
 from fastnst.losses.terms import reference_picture
 from fastnst.losses.vgg import LossNetwork
 from fastnst.losses.vgg_layers import STYLE_LAYERS, WIDTHS
@@ -140,5 +140,5 @@ class Painted:
         """The ordinary net between the photograph's own style, at 0, and the paintings', at 1 (Ghiasi et al. 2017, 4.3)."""
         if photograph is None or strength == 1:
             return self.net.fold(self.row)
-        own = self.row_of(short_side(photograph, self.size))
+        own = self.row_of(short_side(middle(photograph), self.size))
         return self.net.fold(torch.lerp(own, self.row, strength))
