@@ -6,45 +6,56 @@ embedding for each style. Ghiasi et al. 2017 predict it from the painting: see f
 their own for these nets.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastnst.errors import UserError, is_number
-from fastnst.models.transform_net import ReflectedConv2d, TransformNet, check_alike
+from fastnst.models.transform_net import ReflectedConv2d, Residual, TransformNet, check_alike
 
 
 class ConditionalNorm(nn.Module):
-    """Instance normalization with each picture's own scale and shift, (N, C) each, which `StyledNet` sets for a pass."""
+    """Instance normalization with each picture's own scale and shift."""
 
     def __init__(self, channels: int):
         super().__init__()
         self.channels = channels
-        self.given: tuple[Tensor, Tensor] | None = None
 
-    def forward(self, x: Tensor) -> Tensor:
-        pictures = zip(x.split(1), *self.given, strict=True)
+    def forward(self, x: Tensor, scales: Tensor, shifts: Tensor) -> Tensor:
+        """x: (N, C, H, W). scales, shifts: (N, C). Returns the shape of x."""
+        pictures = zip(x.split(1), scales, shifts, strict=True)
         return torch.cat([F.batch_norm(picture, None, None, scale, shift, True) for picture, scale, shift in pictures])
 
 
 class ConditionalColors(ReflectedConv2d):
-    """The last convolution, then a colour matrix and shift for each picture, which `StyledNet` sets for a pass.
+    """The last convolution, then a colour matrix and shift for each picture.
 
-    given: matrices (N, 9), row by row, and shifts (N, 3). Dumoulin et al. scale and shift the output like all other maps. A
-    matrix can also turn the colours, so that a palette need not come from the strokes' channels.
+    Dumoulin et al. scale and shift the output like all other maps. A matrix can also turn the colours, so that a palette
+    need not come from the strokes' channels.
     """
 
     def __init__(self, last: nn.Conv2d):
         shape = last.in_channels, last.out_channels, last.kernel_size
         super().__init__(*shape, padding=last.padding, padding_mode=last.padding_mode)
-        self.given: tuple[Tensor, Tensor] | None = None
 
-    def forward(self, x: Tensor) -> Tensor:
-        matrices, shifts = self.given
+    def forward(self, x: Tensor, matrices: Tensor, shifts: Tensor) -> Tensor:
+        """x: (N, C, H, W). matrices: (N, 9), row by row. shifts: (N, 3). Returns (N, 3, H, W)."""
         x = super().forward(x)
         return torch.einsum("nij,njhw->nihw", matrices.view(-1, 3, 3), x.to(matrices)) + shifts[..., None, None]
+
+
+def conditioned(layers: nn.Sequential, x: Tensor, numbers: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
+    """What `layers` make of x, (N, C, H, W), where each conditional layer takes the next scales and shifts of `numbers`."""
+    for layer in layers:
+        if isinstance(layer, (ConditionalNorm, ConditionalColors)):
+            x = layer(x, *next(numbers))
+        elif isinstance(layer, Residual):
+            x = x + conditioned(layer.layers, x, numbers)
+        else:
+            x = layer(x)
+    return x
 
 
 class StyledNet(nn.Module):
@@ -66,20 +77,15 @@ class StyledNet(nn.Module):
                 if isinstance(module, nn.InstanceNorm2d):
                     setattr(parent, name, ConditionalNorm(module.num_features))
         self.body.layers[-1] = ConditionalColors(self.body.layers[-1])
-        self.styled = [module for module in self.body.modules() if isinstance(module, (ConditionalNorm, ConditionalColors))]
-        self.parts = [norm.channels for norm in self.styled[:-1] for _ in range(2)] + [9, 3]
+        norms = [module for module in self.body.modules() if isinstance(module, ConditionalNorm)]
+        self.parts = [norm.channels for norm in norms for _ in range(2)] + [9, 3]
         self.numbers = sum(self.parts)
 
     def restyle(self, photographs: Tensor, rows: Tensor) -> Tensor:
         """photographs: (N, 3, H, W) in 0-1. rows: embeddings, (N, numbers). Returns the same as `TransformNet` does."""
         parts = rows.split(self.parts, dim=1)
-        for layer, *given in zip(self.styled, parts[::2], parts[1::2], strict=True):
-            layer.given = given
-        try:
-            return self.body(photographs)
-        finally:
-            for layer in self.styled:
-                layer.given = None
+        numbers = zip(parts[::2], parts[1::2], strict=True)
+        return self.body.framed(photographs, lambda x: conditioned(self.body.layers, x, numbers))
 
     def fold(self, row: Tensor) -> TransformNet:
         """The ordinary net of one embedding, (numbers,), in eval mode."""

@@ -1,5 +1,6 @@
 """The image transform net of Johnson et al. 2016 (supplementary material, table 1), with instance normalization."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
@@ -65,12 +66,16 @@ class TransformNet(nn.Module):
 
         Raises ValueError for a smaller picture.
         """
+        return self.framed(photographs, self.layers)
+
+    def framed(self, photographs: Tensor, layers: Callable[[Tensor], Tensor]) -> Tensor:
+        """`forward`, with `layers` for this net's own."""
         height, width = photographs.shape[-2:]
         if min(height, width) < 16:
             raise ValueError(f"a picture of {width} x {height} px is too small; 16 px is the least")
         # Two halvings want multiples of 4: what is missing is reflected, and cut off again.
         x = F.pad(photographs, (0, -width % 4, 0, -height % 4), mode="reflect")
-        return self.output(self.layers(x * 2 - 1)[..., :height, :width])
+        return self.output(layers(x * 2 - 1)[..., :height, :width])
 
     @staticmethod
     def output(x: Tensor) -> Tensor:

@@ -2,12 +2,19 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import random_multi
 
 from fastnst.errors import UserError
 from fastnst.models.arbitrary import ArbitraryNet, first_row
-from fastnst.models.conditional import MultiStyleNet, row_of
+from fastnst.models.conditional import ConditionalNorm, MultiStyleNet, row_of
 from fastnst.models.transform_net import TransformNet
+
+
+def test_conditional_normalization_scales_and_shifts_each_picture():
+    x, scales, shifts = torch.randn(3, 4, 6, 5), torch.randn(3, 4), torch.randn(3, 4)
+    expected = F.instance_norm(x) * scales[..., None, None] + shifts[..., None, None]
+    torch.testing.assert_close(ConditionalNorm(4)(x, scales, shifts), expected)
 
 
 def test_each_picture_is_given_its_own_style():
