@@ -6,13 +6,15 @@ embedding for each style. Ghiasi et al. 2017 predict it from the painting: see f
 their own for these nets.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastnst.errors import UserError, is_number
+from fastnst.models.net import Net
 from fastnst.models.transform_net import ReflectedConv2d, Residual, TransformNet, check_alike
 
 
@@ -58,7 +60,7 @@ def conditioned(layers: nn.Sequential, x: Tensor, numbers: Iterator[tuple[Tensor
     return x
 
 
-class StyledNet(nn.Module):
+class StyledNet(Net):
     """A transform net, `body`, that takes an embedding for each picture, which holds its style.
 
     An embedding has, for each normalization from the input on, its C scales and then its C shifts; last come the matrix and
@@ -71,7 +73,7 @@ class StyledNet(nn.Module):
     def __init__(self, width: int = 16, upsample: str = "nearest"):
         super().__init__()
         self.body = TransformNet("instance", width, upsample)
-        self.neutral = row_of(self.body)
+        self.neutral = self.body.first_row()
         for parent in list(self.body.modules()):
             for name, module in list(parent.named_children()):
                 if isinstance(module, nn.InstanceNorm2d):
@@ -103,19 +105,10 @@ class StyledNet(nn.Module):
             last.bias.copy_(matrix @ last.bias + colors)
         return net.eval()
 
-    def load_body(self, start: nn.Module) -> None:
+    def load_body(self, other: Net) -> None:
         """Takes the convolutions of another net, plain or styled. Raises UserError if it has another shape."""
-        body = start.body if isinstance(start, StyledNet) else start
-        check_alike(body, self.body)
-        self.body.load_state_dict(body.state_dict(), strict=False)
-
-
-def row_of(net: TransformNet) -> Tensor:
-    """The embedding, (numbers,), with which a `StyledNet` of the same convolutions equals this net."""
-    norms = [module for module in net.modules() if isinstance(module, nn.InstanceNorm2d)]
-    numbers = [numbers.detach() for norm in norms for numbers in (norm.weight, norm.bias)]
-    colors = net.layers[-1].bias.detach()
-    return torch.cat([*numbers, torch.eye(3).to(colors).flatten(), torch.zeros_like(colors)])
+        check_alike(other.body, self.body)
+        self.body.load_state_dict(other.body.state_dict(), strict=False)
 
 
 class MultiStyleNet(StyledNet):
@@ -149,9 +142,23 @@ class MultiStyleNet(StyledNet):
         parts = zip(shares, scaled(shares.values(), f"style={dict(shares)}"), strict=True)
         return self.fold(sum(part * self.rows[self.styles.index(style)] for style, part in parts))
 
-    def start(self, other: nn.Module, rows: Mapping[str, Tensor]) -> None:
-        """Starts from another net's convolutions, and from an embedding, (numbers,), for each style."""
+    def pick(self, shares: Mapping[str, float] | None, info: dict, path: Path) -> TransformNet:
+        if shares is None and len(self.styles) > 1:
+            raise UserError(f"{path} holds {', '.join(self.styles)}: give style=NAME, or shares of several")
+        return self.choose(shares or {self.styles[0]: 1.0})
+
+    def pick_painting(self, style: str, painting: Path, info: dict, path: Path) -> TransformNet:
+        return self.choose({style: 1.0})
+
+    def first_row(self, style: str | None = None) -> Tensor:
+        """The embedding of the style of that name, or else the mean of all."""
+        rows = self.rows.detach()
+        return rows[self.styles.index(style)] if style in self.styles else rows.mean(0)
+
+    def begin_from(self, other: Net, rows: Callable[[], Mapping[str, Tensor]]) -> None:
+        """Takes another net's convolutions, and an embedding, (numbers,), for each style."""
         self.load_body(other)
+        rows = rows()
         with torch.no_grad():
             for style, row in zip(self.styles, self.rows, strict=True):
                 row.copy_(rows[style])
