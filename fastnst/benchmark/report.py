@@ -23,11 +23,8 @@ def markdown(results: dict) -> str:
         "Relative differences of our losses from the textbook's on one batch:",
         "",
         *rows(
-            ("precision", "total", "content", "style", "tv"),
-            (
-                (kind, *(f"{terms[t]:.1e}" for t in ("total", "content", "style", "tv")))
-                for kind, terms in results["losses"].items()
-            ),
+            ("precision", *results["losses"]["float32"]),
+            ((kind, *(f"{value:.1e}" for value in terms.values())) for kind, terms in results["losses"].items()),
         ),
     ]
     for dtype, parts in results["parts"].items():

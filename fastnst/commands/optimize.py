@@ -13,10 +13,9 @@ from fastnst.commands.options import check_numbers, check_whole, painting_of, pa
 from fastnst.errors import UserError
 from fastnst.files import check_writable
 from fastnst.images import best_device, fit, is_folder, load_rgb, save, to_image, to_tensor
+from fastnst.losses.objective import without_parts
 from fastnst.optimization import initial, optimize, resized
 from fastnst.plots import loss_curves
-
-TERMS = ("total", "content", "style", "tv")
 
 
 def optimize_file(cfg: DictConfig) -> Path:
@@ -59,10 +58,9 @@ def optimize_file(cfg: DictConfig) -> Path:
                     board.add_text("config", f"```yaml\n{OmegaConf.to_yaml(cfg, resolve=True)}\n```")
                     board.add_image("style", painting[0])
                 count = len(history)
-                terms = {name: value.item() for name, value in terms.items()}
                 for name, value in terms.items():
-                    board.add_scalar(name, value, count)
-                weighted = {name: terms[name] * objective.weights.get(name, 1.0) for name in TERMS}
+                    board.add_scalar(name, value.item(), count)
+                weighted = {name: value * objective.weights.get(name, 1.0) for name, value in without_parts(terms).items()}
                 history.append(weighted)
                 bar.set_postfix({name: f"{value:.3g}" for name, value in weighted.items()}, refresh=False)
                 if cfg.save_every and step % cfg.save_every == 0:

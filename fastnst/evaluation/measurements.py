@@ -18,7 +18,6 @@ from fastnst.losses.vgg import LossNetwork
 from fastnst.memory import PeakMemory
 from fastnst.models.transform_net import TransformNet
 
-TERMS = ("total", "content", "style", "tv")
 # Each kind under the name that checkpoints of version 0.1 have for it, whatever its class is called now.
 OBJECTIVES = {
     "fastnst.losses.Objective": Objective,
@@ -58,10 +57,6 @@ def trained_objective(info: dict, painting: Path, device: torch.device) -> Objec
         raise UserError(f"the checkpoint does not say what objective it was trained on ({error!r})") from None
     network = LossNetwork(weights, network, layers).to(device, memory_format=torch.channels_last)
     return kind(network, [read(painting, device, short_side=size)], **arguments).to(device)
-
-
-def numbers(terms: dict[str, Tensor]) -> dict[str, float]:
-    return {name: terms[name].item() for name in TERMS}
 
 
 def artefact(name: str, results: list[dict]) -> dict:
