@@ -12,30 +12,28 @@ import torch
 from omegaconf import DictConfig
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
-from fastnst.errors import UserError, is_name, is_whole
+from fastnst.errors import UserError, is_name
 from fastnst.files import write_bytes
-from fastnst.losses.vgg import LossNetwork
-from fastnst.losses.vgg_layers import STYLE_LAYERS
 from fastnst.models.arbitrary import ArbitraryNet, Painted
 from fastnst.models.conditional import MultiStyleNet
+from fastnst.models.net import Net
 from fastnst.models.transform_net import TransformNet
 
 FORMAT = "fastnst transform net 1"
-MOST_SIZE = 2048  # px, of the short side at which a zero-shot net sees a painting
 LARGEST = 1e12  # weight; products of larger ones overflow
 KINDS = {net.kind: net for net in (MultiStyleNet, ArbitraryNet)}
 Style = str | Path | Mapping[str, float] | None  # which style of a checkpoint: see `load_style`
 
 
-def export(path: str | Path, net: TransformNet | MultiStyleNet | ArbitraryNet, info: dict) -> None:
+def export(path: str | Path, net: Net, info: dict) -> None:
     """Writes `net` and `info` (anything JSON holds: style, objective, steps, version), whole or not at all."""
     metadata = {"format": FORMAT, "architecture": json.dumps(net.architecture), "info": json.dumps(info)}
     write_bytes(path, save({k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}, metadata))
 
 
-def load_net(path: str | Path) -> tuple[TransformNet | MultiStyleNet | ArbitraryNet, dict]:
+def load_net(path: str | Path) -> tuple[Net, dict]:
     """The net, in eval mode on the CPU, and its info, from an exported file or a Lightning .ckpt.
 
     Raises UserError, with a line that says what is wrong, for anything else.
@@ -46,12 +44,12 @@ def load_net(path: str | Path) -> tuple[TransformNet | MultiStyleNet | Arbitrary
     return load_training(path) if path.suffix == ".ckpt" else _assembled(path, *_read_exported(path))
 
 
-def load_training(path: Path) -> tuple[TransformNet | MultiStyleNet | ArbitraryNet, dict]:
+def load_training(path: Path) -> tuple[Net, dict]:
     """The same from a Lightning .ckpt, whatever its name."""
     return _assembled(path, *_read_training(path))
 
 
-def _assembled(path: Path, weights: dict[str, Tensor], architecture: dict, info: dict) -> tuple[nn.Module, dict]:
+def _assembled(path: Path, weights: dict[str, Tensor], architecture: dict, info: dict) -> tuple[Net, dict]:
     try:
         if not isinstance(architecture, dict):
             raise TypeError("no architecture")
@@ -85,27 +83,10 @@ def load_style(path: str | Path, style: Style = None) -> tuple[TransformNet | Pa
         style = {str(style): 1.0}
     if style is not None and (not isinstance(style, (Mapping, DictConfig)) or not style):
         raise UserError(f"style={style}: give a name, or shares such as {{wave: 0.5, starry: 0.5}}")
-    if isinstance(net, MultiStyleNet):
-        if style is None and len(net.styles) > 1:
-            raise UserError(f"{path} holds {', '.join(net.styles)}: give style=NAME, or shares of several")
-        return net.choose(style or {net.styles[0]: 1.0}), info
-    if isinstance(net, ArbitraryNet):
-        if style is None:
-            raise UserError(f"{path} takes any painting: give style=painting.jpg")
-        try:
-            network, size = info["objective"]["loss_network"], info["style"]["size"]
-            if not is_whole(size, 16) or size > MOST_SIZE:
-                raise UserError(f"{path}: wants paintings of {str(size):.20} px; from 16 to {MOST_SIZE} are possible")
-            network = LossNetwork(network["weights"], network["network"], STYLE_LAYERS)
-        except (KeyError, TypeError) as error:
-            raise UserError(f"{path}: does not say what loss network it was trained with ({error!r})") from None
-        return Painted(net, network, {str(file): share for file, share in style.items()}, size), info
-    if style is not None:
-        raise UserError(f"style={', '.join(map(str, style))}: {path} holds one style; leave style out")
-    return net, info
+    return net.pick(style, info, path), info
 
 
-def ancestor(net: nn.Module, info: dict) -> str:
+def ancestor(net: Net, info: dict) -> str:
     """The net that this one goes back to, over all `init`; itself if it was trained from scratch.
 
     Nets of one ancestor are close enough for their weights to be interpolated.
@@ -118,7 +99,7 @@ def ancestor(net: nn.Module, info: dict) -> str:
     return digest.hexdigest()[:16]
 
 
-def build(architecture: dict) -> TransformNet | MultiStyleNet | ArbitraryNet:
+def build(architecture: dict) -> Net:
     """A net of that `architecture` with random weights. Raises TypeError, KeyError or UserError for an invalid one."""
     arguments = dict(architecture)
     return KINDS[arguments.pop("kind")](**arguments) if "kind" in arguments else TransformNet(**arguments)

@@ -23,11 +23,8 @@ def markdown(results: dict) -> str:
         "Relative differences of our losses from the textbook's on one batch:",
         "",
         *rows(
-            ("precision", "total", "content", "style", "tv"),
-            (
-                (kind, *(f"{terms[t]:.1e}" for t in ("total", "content", "style", "tv")))
-                for kind, terms in results["losses"].items()
-            ),
+            ("precision", *results["losses"]["float32"]),
+            ((kind, *(f"{value:.1e}" for value in terms.values())) for kind, terms in results["losses"].items()),
         ),
     ]
     for dtype, parts in results["parts"].items():
@@ -74,17 +71,8 @@ def markdown(results: dict) -> str:
         "## Memory of a training step, float32",
         "",
         *rows(
-            ("batch", "px", "before (MB)", "peak (MB)", "peak, recomputed (MB)", "seconds, recomputed"),
-            (
-                (
-                    m["batch_size"],
-                    m["size"],
-                    *("not told" if v is None else v for v in (m["kept"]["before_mb"], m["kept"]["peak_mb"])),
-                    "not told" if m["recomputed"]["peak_mb"] is None else m["recomputed"]["peak_mb"],
-                    f"{m['recomputed']['seconds'] / m['kept']['seconds']:.2f} times",
-                )
-                for m in results["memory"]
-            ),
+            ("batch", "px", "before (MB)", "peak (MB)"),
+            (("not told" if value is None else value for value in m.values()) for m in results["memory"]),
         ),
     ]
     return "\n".join(lines) + "\n"

@@ -52,11 +52,11 @@ class Step:
         return terms
 
 
-def make_step(kind: str, width: int, device: torch.device, recompute: bool = False) -> "Step | textbook.Step":
+def make_step(kind: str, width: int, device: torch.device) -> "Step | textbook.Step":
     """A step from the same weights whatever its kind: `textbook`, `float32` or `bfloat16`, or `compiled` (bfloat16)."""
     torch.manual_seed(0)
     net, style_image = TransformNet(width=width), reference_picture()
-    objective = Objective(LossNetwork(recompute=recompute), [style_image]).to(device)
+    objective = Objective(LossNetwork(), [style_image]).to(device)
     if kind == "textbook":
         return textbook.Step(net, objective, style_image.to(device))
     if kind == "compiled":
@@ -137,23 +137,19 @@ def interleaved(contest: dict[str, Callable[[], float]], rounds: int) -> dict[st
 
 
 def measure_memory(batch: int, side: int, width: int) -> dict:
-    """Peak memory in MB of a process that takes one float32 training step, with and without recomputing VGG's layers."""
-    context = multiprocessing.get_context("spawn")
-    result = {"batch_size": batch, "size": side}
-    for recompute in (False, True):
-        with context.Pool(1) as pool:
-            before, peak, seconds = pool.apply(_peak, (batch, side, width, recompute, torch.get_num_threads()))
-        result["recomputed" if recompute else "kept"] = {"before_mb": before, "peak_mb": peak, "seconds": seconds}
-    return result
+    """Peak memory in MB of a process before it takes one float32 training step, and while it does."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        before, peak = pool.apply(_peak, (batch, side, width, torch.get_num_threads()))
+    return {"batch_size": batch, "size": side, "before_mb": before, "peak_mb": peak}
 
 
-def _peak(batch: int, side: int, width: int, recompute: bool, threads: int) -> tuple[int | None, int | None, float]:
+def _peak(batch: int, side: int, width: int, threads: int) -> tuple[int | None, int | None]:
     torch.set_num_threads(threads)
     keep_freed_memory()
     device = best_device()
-    step, photographs = make_step("float32", width, device, recompute), torch.rand(batch, 3, side, side, device=device)
+    step, photographs = make_step("float32", width, device), torch.rand(batch, 3, side, side, device=device)
     with PeakMemory(device) as before:
         pass
     with PeakMemory(device) as during:
-        seconds = clock(lambda: step(photographs), device)
-    return before.megabytes, during.megabytes, seconds
+        clock(lambda: step(photographs), device)
+    return before.megabytes, during.megabytes

@@ -15,10 +15,11 @@ from fastnst.commands.options import check_flags, check_whole, painting_of, path
 from fastnst.data.files import find_photographs, is_readable, sample_photographs
 from fastnst.errors import UserError
 from fastnst.evaluation.figures import ARTEFACTS, PAINTING_SIZE, flicker, relative_content, relative_style, worth
-from fastnst.evaluation.measurements import artefact, load_painting, numbers, read, speed, trained_objective
+from fastnst.evaluation.measurements import artefact, load_painting, read, speed, trained_objective
 from fastnst.evaluation.report import contact_sheet, count_of, draw_curves, markdown
 from fastnst.files import check_writable, write_bytes
 from fastnst.images import best_device, save
+from fastnst.losses.objective import without_parts
 from fastnst.losses.vgg import LossNetwork
 from fastnst.optimization import optimize
 
@@ -63,12 +64,12 @@ def evaluate(cfg: DictConfig) -> dict:
         with torch.no_grad():
             restyled = net(photograph).clamp(0, 1)
             target = objective.target(photograph)
-            network_terms, photograph_terms = (numbers(objective(p, target)) for p in (restyled, photograph))
+            network_terms, photograph_terms = (without_parts(objective(p, target)) for p in (restyled, photograph))
         curve, at, pictures = [], {}, [photograph, restyled]
         for step, picture, terms in descend(photograph, max(marks)):
             curve.append(terms["total"].item())
             if step in marks:
-                at[step] = numbers(terms)
+                at[step] = without_parts(terms)
             if step in (100, max(marks)):
                 pictures.append(picture)
         value = worth(curve, network_terms["total"])

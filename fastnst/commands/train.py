@@ -20,8 +20,6 @@ from fastnst.files import check_file
 from fastnst.images import load_rgb, to_tensor
 from fastnst.losses.vgg_layers import STYLE_LAYERS
 from fastnst.memory import keep_freed_memory
-from fastnst.models.arbitrary import ArbitraryNet
-from fastnst.models.transform_net import TransformNet
 from fastnst.training.callbacks import Panels, Progress, Throughput
 from fastnst.training.checkpointing import LAST, Checkpoints, WholeCheckpoints, check_same, newest
 from fastnst.training.failures import BadFiles, BadSteps, one_line
@@ -60,11 +58,10 @@ def train(cfg: DictConfig) -> dict[str, float]:
     data = instantiate(cfg.data)
     style_images = {name: to_tensor(load_rgb(path, cfg.style.size)).unsqueeze(0) for name, path in paintings.items()}
     net = instantiate(cfg.model)
-    if isinstance(net, TransformNet) and len(paintings) > 1:
-        raise UserError(f"style={', '.join(paintings)}: this model learns one style; give model=multi, or -m to train each")
+    name = net.name_of(paintings)
     init = None if cfg.init is None else path_of(cfg, "init")
     parent = start_from(net, init, cfg.train, paintings)
-    layers = [cfg.loss.content_layer, *cfg.loss.style_layers, *(STYLE_LAYERS if isinstance(net, ArbitraryNet) else ())]
+    layers = [cfg.loss.content_layer, *cfg.loss.style_layers, *(STYLE_LAYERS if net.any_painting else ())]
     loss_network = instantiate(cfg.loss_network, layers=layers)
     objective = instantiate(cfg.loss, loss_network=loss_network, style_images=list(style_images.values()))
     if cfg.data.size < objective.least:
@@ -72,11 +69,11 @@ def train(cfg: DictConfig) -> dict[str, float]:
         raise UserError(f"data.size={cfg.data.size}: loss.scales={scales} takes {objective.least} px at least")
     info = {
         "version": __version__,
-        # A zero-shot net has none of its own: those that style= names are held out.
         "style": {
-            "name": "any" if isinstance(net, ArbitraryNet) else "+".join(paintings),
+            "name": name,
             "size": cfg.style.size,
-            "image": {name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for name, path in paintings.items()},
+            # A zero-shot net has none of its own: those that style= names are held out.
+            "image": {title: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for title, path in paintings.items()},
         },
         "objective": OmegaConf.to_container(cfg.loss, resolve=True)
         | {"loss_network": {"network": cfg.loss_network.network, "weights": str(cfg.loss_network.weights)}},

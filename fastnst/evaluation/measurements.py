@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from fastnst.checkpoint import load_net, load_style
+from fastnst.checkpoint import load_net
 from fastnst.errors import UserError
 from fastnst.evaluation.figures import ARTEFACTS
 from fastnst.images import fit, load_rgb, to_tensor
@@ -16,11 +16,8 @@ from fastnst.losses import recipes
 from fastnst.losses.objective import Objective
 from fastnst.losses.vgg import LossNetwork
 from fastnst.memory import PeakMemory
-from fastnst.models.arbitrary import ArbitraryNet
-from fastnst.models.conditional import MultiStyleNet
 from fastnst.models.transform_net import TransformNet
 
-TERMS = ("total", "content", "style", "tv")
 # Each kind under the name that checkpoints of version 0.1 have for it, whatever its class is called now.
 OBJECTIVES = {
     "fastnst.losses.Objective": Objective,
@@ -45,16 +42,7 @@ def load_painting(checkpoint: Path, style: str, painting: Path) -> tuple[Transfo
     Raises UserError if it was trained on other styles.
     """
     net, info = load_net(checkpoint)
-    if isinstance(net, ArbitraryNet):
-        return load_style(checkpoint, str(painting))[0].at(1.0), info
-    if isinstance(net, MultiStyleNet):
-        return net.choose({style: 1.0}), info
-    name = info.get("style", {}).get("name")
-    if style != name:
-        raise UserError(
-            f"the checkpoint's style is {name}, not {style}; give style={name}, or style.name={name} and its image"
-        )
-    return net, info
+    return net.pick_painting(style, painting, info, checkpoint), info
 
 
 def trained_objective(info: dict, painting: Path, device: torch.device) -> Objective:
@@ -69,10 +57,6 @@ def trained_objective(info: dict, painting: Path, device: torch.device) -> Objec
         raise UserError(f"the checkpoint does not say what objective it was trained on ({error!r})") from None
     network = LossNetwork(weights, network, layers).to(device, memory_format=torch.channels_last)
     return kind(network, [read(painting, device, short_side=size)], **arguments).to(device)
-
-
-def numbers(terms: dict[str, Tensor]) -> dict[str, float]:
-    return {name: terms[name].item() for name in TERMS}
 
 
 def artefact(name: str, results: list[dict]) -> dict:

@@ -8,13 +8,13 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from fastnst.evaluation.measurements import TERMS
 from fastnst.images import to_image
 from fastnst.plots import save_figure
 
 
 def markdown(summary: dict, marks: list[int]) -> str:
     """The results as Markdown tables."""
+    names = list(summary["photographs"][0]["terms"]["network"])
     lines = [
         f"# {summary['checkpoint']} ({summary['checkpoint_mb']:.1f} MB), {summary['style']}",
         "",
@@ -23,8 +23,8 @@ def markdown(summary: dict, marks: list[int]) -> str:
         f"relative_content {summary['relative_content']:.3f}, relative_style {summary['relative_style']:.3f}; "
         f"flicker {255 * summary['flicker']:.2f} / 255.",
         "",
-        "| photograph | picture | total | content | style | tv | equivalent iterations |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        f"| photograph | picture | {' | '.join(names)} | equivalent iterations |",
+        "| --- " * (len(names) + 3) + "|",
     ]
     for result in summary["photographs"]:
         for name, terms in result["terms"].items():
@@ -32,7 +32,7 @@ def markdown(summary: dict, marks: list[int]) -> str:
                 result["photograph"] if name == "photograph" else "",
                 name if not name.isdigit() else f"{name} iterations",
             ]
-            cells += [f"{terms[term]:.4g}" for term in TERMS]
+            cells += [f"{terms[term]:.4g}" for term in names]
             cells.append(count_of(result["worth"], marks) if name == "network" else "")
             lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "| artefact | photographs | network | threshold above | kept |", "| --- | --- | --- | --- | --- |"]

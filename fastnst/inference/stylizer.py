@@ -47,7 +47,7 @@ class Stylizer:
         self.device = best_device()
         loaded = [load_style(path, style) for path in paths]
         self.styles, self.info = [style for style, _ in loaded], loaded[0][1]
-        self.nets = [self._ready(style.at(1.0) if isinstance(style, Painted) else style) for style in self.styles]
+        self.nets = [self._ready(style.at(1.0)) for style in self.styles]
         if are_relatives(loaded):
             self.nets, self.weights = [interpolated(self.nets, self.weights)], [1.0]
 

@@ -63,8 +63,15 @@ class Checkpoints(Checkpoint):
         if threading.current_thread() is threading.main_thread():
             for number in STOPS:
                 signal.signal(number, self._note)  # for Lightning's, which it puts back what was there after fit
-        # Lightning asks at each step whether the first process has had a signal, and a GPU waits for the answer.
+        # Lightning asks at each step whether the first process has had a signal, and a GPU waits for the answer. This
+        # trainer's loop does not, until its training ends.
         trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        vars(trainer.fit_loop.epoch_loop).pop("_broadcast_sigterm_tensor", None)
+
+    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
+        self.on_train_end(trainer, module)
 
     def _note(self, number: int, frame: object) -> None:
         self.signal = number

@@ -14,8 +14,6 @@ from fastnst.checkpoint import load_net
 from fastnst.errors import UserError, line_of
 from fastnst.images import UNREADABLE, fit, save, to_rgb, upright
 from fastnst.inference.stylizer import Stylizer
-from fastnst.models.arbitrary import ArbitraryNet
-from fastnst.models.conditional import MultiStyleNet
 
 ARTWORKS = Path(__file__).resolve().parents[1] / "assets" / "artworks"
 THUMBNAIL = 160  # px
@@ -36,9 +34,9 @@ class Studio:
         self.styles, self.any_painting = {}, {}
         for file in files:
             net, _ = load_net(file)
-            if isinstance(net, MultiStyleNet):
+            if net.styles:
                 self.styles |= {f"{file.stem}: {style}": Stylizer(file, style=style) for style in net.styles}
-            elif isinstance(net, ArbitraryNet):
+            elif net.any_painting:
                 name = f"{file.stem}: your painting"
                 self.styles[name], self.any_painting[name] = Stylizer(file, style=str(ARTWORKS / "wave.jpg")), file
             else:

@@ -33,6 +33,7 @@ def test_the_command(command, trained, photographs, tmp_path):
     for speed in results["speed"]:
         assert speed["ratio"] == pytest.approx(speed["optimization_seconds"] / speed["pass_seconds"])
     table = (folder / "table.md").read_text()
+    assert "| picture | total | content | style | palette | tv |" in table
     assert table in out and "| checkerboard |" in table and "3 iterations" in table
     assert f"({results['checkpoint_mb']:.1f} MB)" in table and results["checkpoint_mb"] > 0
     assert load_rgb(folder / "contact.png").width == 3 * (96 + 6) - 6

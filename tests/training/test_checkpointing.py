@@ -11,7 +11,20 @@ from conftest import ROOT, picture
 from fastnst.commands.train import main as train
 from fastnst.errors import UserError
 from fastnst.training import checkpointing
+from fastnst.training import module as training
 from fastnst.training.checkpointing import check_same, newest
+
+
+def test_lightnings_loop_is_its_own_again_after_the_training(command, small_training, monkeypatch):
+    patched, save = [], training.StyleTransfer.on_save_checkpoint
+
+    def watched(self, checkpoint):
+        patched.append("_broadcast_sigterm_tensor" in vars(self.trainer.fit_loop.epoch_loop))
+        save(self, checkpoint)
+
+    monkeypatch.setattr(training.StyleTransfer, "on_save_checkpoint", watched)
+    assert command(train, *small_training)[0] == 0
+    assert patched == [True, True, True, False]  # the last is written after the training
 
 
 def test_killed_twenty_times(command, small_training, same_weights, one_thread, tmp_path):
