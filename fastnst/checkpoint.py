@@ -21,6 +21,7 @@ from fastnst.losses.vgg_layers import STYLE_LAYERS
 from fastnst.models.arbitrary import ArbitraryNet, Painted
 from fastnst.models.conditional import MultiStyleNet
 from fastnst.models.transform_net import TransformNet
+from fastnst.shipped import checkpoint_file
 
 FORMAT = "fastnst transform net 1"
 KINDS = {net.kind: net for net in (MultiStyleNet, ArbitraryNet)}
@@ -36,11 +37,10 @@ def export(path: str | Path, net: TransformNet | MultiStyleNet | ArbitraryNet, i
 def load_net(path: str | Path) -> tuple[TransformNet | MultiStyleNet | ArbitraryNet, dict]:
     """The net, in eval mode on the CPU, and its info, from an exported file or a Lightning .ckpt.
 
-    Raises UserError, with a line that says what is wrong, for anything else.
+    path: a file, or the name of a shipped checkpoint, see `fastnst.shipped.checkpoint_file`. Raises UserError, with a line
+    that says what is wrong, for anything else.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint; train one with scripts/train.py, or give ckpt=FILE")
+    path = checkpoint_file(path)
     return load_training(path) if path.suffix == ".ckpt" else _assembled(path, *_read_exported(path))
 
 

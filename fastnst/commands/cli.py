@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import hydra
 from hydra.errors import HydraException, MissingConfigException
@@ -16,11 +15,8 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from fastnst.commands.options import names_of
 from fastnst.errors import UserError, fail, line_of
+from fastnst.shipped import ARTWORKS, CONFIGS
 
-PACKAGE = Path(__file__).resolve().parents[1]
-# In a wheel configs and checkpoints lie inside the package, in a clone beside it.
-HOME = PACKAGE if (PACKAGE / "configs").is_dir() else PACKAGE.parent
-CONFIGS = HOME / "configs"
 PATH_KEYS = (
     "ckpt",
     "img",
@@ -47,8 +43,7 @@ def run(task: Callable[[DictConfig], object], config_name: str) -> None:
     file = CONFIGS / config_name
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, and leaves the telling to us
     resolvers = {
-        "artwork": lambda name: str(PACKAGE / "assets" / "artworks" / name),
-        "shipped": lambda name: str(HOME / "checkpoints" / name),  # wherever the user stands
+        "artwork": lambda name: str(ARTWORKS / name),
         "styles": names_of,
         "title": lambda style: "+".join(names_of(style)),
     }

@@ -21,6 +21,7 @@ from fastnst.files import check_writable, write_bytes
 from fastnst.images import best_device, save
 from fastnst.losses.vgg import LossNetwork
 from fastnst.optimization import optimize
+from fastnst.shipped import checkpoint_file
 
 FAST = {"count": 1, "size": 128, "iterations": [2, 4], "speed_sizes": [64]}
 LEAST = 64  # px; below it the artefact figures say nothing
@@ -38,7 +39,8 @@ def evaluate(cfg: DictConfig) -> dict:
     speed_sizes = FAST["speed_sizes"] if cfg.fast else whole_numbers(cfg, "speed_sizes", LEAST)
     out, (style, painting_file) = path_of(cfg, "out"), painting_of(cfg.style)
     out = out / "fast" if cfg.fast else out
-    net, info = load_painting(path_of(cfg, "ckpt"), style, painting_file)
+    checkpoint = checkpoint_file(path_of(cfg, "ckpt"))
+    net, info = load_painting(checkpoint, style, painting_file)
     paths = sample_photographs()[1] if cfg.data.root is None else find_photographs(path_of(cfg, "data.root"))
     paths = list(itertools.islice(filter(is_readable, paths), count))
     if not paths:
@@ -94,7 +96,7 @@ def evaluate(cfg: DictConfig) -> dict:
     median = statistics.median_low(most + 1 if r["worth"] is None else r["worth"] for r in results)
     summary = {
         "checkpoint": str(cfg.ckpt),
-        "checkpoint_mb": path_of(cfg, "ckpt").stat().st_size / 1e6,
+        "checkpoint_mb": checkpoint.stat().st_size / 1e6,
         "style": style,
         "steps": info.get("steps"),
         "size": size,

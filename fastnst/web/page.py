@@ -13,23 +13,23 @@ from fastnst.images import UNREADABLE, fit, save, to_rgb
 from fastnst.inference.stylizer import Stylizer
 from fastnst.models.arbitrary import ArbitraryNet
 from fastnst.models.conditional import MultiStyleNet
+from fastnst.shipped import ARTWORKS, checkpoint_file
 
-ARTWORKS = Path(__file__).resolve().parents[1] / "assets" / "artworks"
 THUMBNAIL = 160  # px
 VISITORS = 50  # who may wait at once
 
 
 class Studio:
-    """The checkpoints of a folder, and what the page does with them: one picture at a time, whoever asks.
+    """The checkpoints of a folder, or one, and what the page does with them: one picture at a time, whoever asks.
 
-    Raises UserError if the folder holds no checkpoint.
+    Raises UserError if there is no checkpoint.
     """
 
     def __init__(self, checkpoints: Path, folder: Path, max_pixels: float):
         self.folder, self.max_pixels, self.lock = folder, max_pixels, threading.Lock()
-        files = sorted(checkpoints.glob("*.safetensors")) if checkpoints.is_dir() else []
+        files = sorted(checkpoints.glob("*.safetensors")) if checkpoints.is_dir() else [checkpoint_file(checkpoints)]
         if not files:
-            raise UserError(f"checkpoints={checkpoints}: no .safetensors in it; train one with scripts/train.py")
+            raise UserError(f"checkpoints={checkpoints}: no .safetensors in it; give another folder, or a checkpoint")
         self.styles, self.any_painting = {}, {}
         for file in files:
             net, _ = load_net(file)
@@ -152,7 +152,7 @@ def launch(checkpoints: Path, host: str, port: int | None, max_bytes: int, max_p
     """Serves the page of a folder of checkpoints, and returns it, once it is up, and its address.
 
     port: None takes the first free one from 7860 on. max_bytes, max_pixels: the largest picture that strangers may send.
-    Raises UserError if Gradio is not installed, or the folder holds no checkpoint.
+    Raises UserError if Gradio is not installed, or there is no checkpoint.
     """
     # All that is uploaded and made lies in one folder, which goes with the process.
     folder = tempfile.TemporaryDirectory(prefix="fastnst-")

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import re
 import subprocess
 import sys
 import zipfile
@@ -138,7 +137,7 @@ def test_training_runs_where_processes_are_spawned(small_training, paintings, tm
     assert (tmp_path / "checkpoints/small.safetensors").is_file()
 
 
-def test_the_wheel_holds_configs_artworks_weights_and_what_experiments_begin_at(tmp_path):
+def test_the_wheel_holds_configs_artworks_weights_and_checkpoints(tmp_path):
     build = [
         sys.executable,
         "-m",
@@ -153,15 +152,21 @@ def test_the_wheel_holds_configs_artworks_weights_and_what_experiments_begin_at(
     ]
     subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
     (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.stat().st_size < 60e6
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         entries = archive.read(next(n for n in names if n.endswith("entry_points.txt"))).decode()
     ours = [ROOT / "fastnst/py.typed", *ROOT.glob("fastnst/**/*.py"), *ROOT.glob("fastnst/web/browser/*.*")]
-    for path in (*ROOT.glob("configs/**/*.yaml"), *ROOT.glob("fastnst/assets/**/*.*"), *ours):
+    shipped = [*ROOT.glob("configs/**/*.yaml"), *ROOT.glob("checkpoints/*.safetensors"), *ROOT.glob("fastnst/assets/**/*.*")]
+    for path in (*shipped, *ours):
         name = path.relative_to(ROOT).as_posix()
         assert (name if name.startswith("fastnst/") else f"fastnst/{name}") in names
-    for experiment in ROOT.glob("configs/experiment/*.yaml"):
-        for checkpoint in re.findall(r"\$\{shipped:(.+)\}", experiment.read_text()):
-            assert f"fastnst/checkpoints/{checkpoint}" in names
     for command in ("train", "infer", "optimize", "evaluate", "export", "serve", "pack", "benchmark"):
         assert f"fastnst-{command} = fastnst.commands.{command}:main" in entries
+    # As it is installed: what is shipped lies in it, and is found by name.
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "installed")
+    code = "from fastnst.shipped import checkpoint_file; print(checkpoint_file('wave'))"
+    variables = os.environ | {"PYTHONPATH": str(tmp_path / "installed")}
+    found = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=variables, capture_output=True, text=True).stdout
+    assert found.strip() == str(tmp_path / "installed/fastnst/checkpoints/wave.safetensors")

@@ -106,12 +106,14 @@ def test_ten_visitors_take_turns(studio, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["checkpoints=missing"], "no .safetensors in it"),
+        (["checkpoints=missing"], "missing: no such checkpoint"),
+        (["checkpoints=empty"], "no .safetensors in it"),
         (["port=no"], "port=no"),
         (["max_megapixels=0"], "max_megapixels=0"),
     ],
 )
-def test_bad_input_gets_one_line(command, arguments, message):
+def test_bad_input_gets_one_line(command, tmp_path, arguments, message):
+    (tmp_path / "empty").mkdir()
     status, _, err = command(main, *arguments)
     assert status == 2 and message in err and len(err.splitlines()) == 1
 
