@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from fastnst.errors import UserError
 from fastnst.files import write_bytes
+from fastnst.images import Held
 from fastnst.losses.vgg import LossNetwork
 from fastnst.losses.vgg_layers import STYLE_LAYERS
 from fastnst.models.arbitrary import ArbitraryNet, Painted
@@ -25,7 +26,7 @@ from fastnst.shipped import checkpoint_file
 
 FORMAT = "fastnst transform net 1"
 KINDS = {net.kind: net for net in (MultiStyleNet, ArbitraryNet)}
-Style = str | Mapping[str, float] | None  # which style of a checkpoint: see `load_style`
+Style = str | Path | Image.Image | Mapping[str | Path, float] | None  # which style of a checkpoint: see `load_style`
 
 
 def export(path: str | Path, net: TransformNet | MultiStyleNet | ArbitraryNet, info: dict) -> None:
@@ -66,14 +67,12 @@ def _assembled(path: Path, weights: dict[str, Tensor], architecture: dict, info:
 def load_style(path: str | Path, style: Style = None) -> tuple[TransformNet | Painted, dict]:
     """One style of a checkpoint, and the checkpoint's info.
 
-    style: for a checkpoint of several styles a name, for a zero-shot one a picture's file, or {name or file: share} to
-    mix them. A checkpoint of one style wants none. Raises UserError where the two do not fit.
+    style: for a checkpoint of several styles a name, for a zero-shot one a picture, as a file or a PIL image; or {name or
+    file: share} to mix them. A checkpoint of one style wants none. Raises UserError where the two do not fit, TypeError for
+    anything else, such as a tensor.
     """
+    style = _shares(style)
     net, info = load_net(path)
-    if isinstance(style, str):
-        style = {style: 1.0}
-    if style is not None and (not isinstance(style, (Mapping, DictConfig)) or not style):
-        raise UserError(f"style={style}: give a name, or shares such as {{wave: 0.5, starry: 0.5}}")
     if isinstance(net, MultiStyleNet):
         if style is None and len(net.styles) > 1:
             raise UserError(f"{path} holds {', '.join(net.styles)}: give style=NAME, or shares of several")
@@ -86,10 +85,26 @@ def load_style(path: str | Path, style: Style = None) -> tuple[TransformNet | Pa
             network = LossNetwork(network["weights"], network["network"], STYLE_LAYERS)
         except (KeyError, TypeError) as error:
             raise UserError(f"{path}: does not say what loss network it was trained with ({error!r})") from None
-        return Painted(net, network, {str(file): share for file, share in style.items()}, size), info
+        return Painted(net, network, style, size), info
     if style is not None:
         raise UserError(f"style={', '.join(map(str, style))}: {path} holds one style; leave style out")
     return net, info
+
+
+def _shares(style: Style) -> dict[str | Held, float] | None:
+    if style is None:
+        return None
+    if isinstance(style, Image.Image):
+        return {Held(style): 1.0}
+    if isinstance(style, (str, Path)):
+        return {str(style): 1.0}
+    if not isinstance(style, Mapping):
+        raise TypeError(
+            f"style is a {type(style).__name__}; give a name, a picture's file, a PIL image, or shares of several"
+        )
+    if not style:
+        raise UserError("style={}: give shares, such as {wave: 0.5, starry: 0.5}")
+    return {str(name): share for name, share in style.items()}
 
 
 def ancestor(net: nn.Module, info: dict) -> str:

@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 from fastnst.checkpoint import load_style
 from fastnst.commands.cli import run
-from fastnst.commands.options import check_flags, path_of
+from fastnst.commands.options import check_flags, path_of, style_of
 from fastnst.errors import UserError
 from fastnst.files import check_writable
 from fastnst.inference.export import SUFFIX, Product, export_product, largest_difference, load_exported
@@ -24,7 +24,7 @@ def export(cfg: DictConfig) -> None:
     if cfg.page and (cfg.format, cfg.processing) != ("onnx", "inside"):
         raise UserError("page=true: the page runs format=onnx with processing=inside")
     checkpoint, path, suffix = path_of(cfg, "ckpt"), path_of(cfg, "out"), SUFFIX[cfg.format]
-    net, info = load_style(checkpoint, cfg.style)
+    net, info = load_style(checkpoint, style_of(cfg))
     net = net.at(1.0) if isinstance(net, Painted) else net
     if path.suffix in SUFFIX.values() and path.suffix != suffix:
         raise UserError(f"out={path}: a file of format={cfg.format} ends in {suffix}")

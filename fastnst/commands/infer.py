@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from fastnst.commands.cli import run
-from fastnst.commands.options import as_path, check_numbers, check_whole, path_of
+from fastnst.commands.options import as_path, check_numbers, check_whole, path_of, style_of
 from fastnst.errors import UserError
 from fastnst.images import SUFFIXES, is_folder
 from fastnst.inference import film
@@ -27,8 +27,7 @@ def infer(cfg: DictConfig) -> None:
     check_numbers(cfg, {"temporal": (0, 1)})
     name = "+".join(path.stem for path in checkpoints)
     source, out = path_of(cfg, "img"), path_of(cfg, "out")
-    style = cfg.style
-    style = OmegaConf.to_container(style) if OmegaConf.is_config(style) else style
+    style = style_of(cfg)
     if style is not None:
         name += "_" + "+".join(Path(str(key)).stem for key in ([style] if isinstance(style, str) else style))
     if source.is_file() and source.suffix.lower() in film.SUFFIXES:

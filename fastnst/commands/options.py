@@ -54,6 +54,11 @@ def as_path(value: object, key: str) -> Path:
         raise UserError(f"{key}={value}: {error}") from None
 
 
+def style_of(cfg: DictConfig) -> str | dict[str, float] | None:
+    """Which style of a checkpoint `style` chooses: a name, a file, or shares of several."""
+    return OmegaConf.to_container(cfg.style) if OmegaConf.is_config(cfg.style) else cfg.style
+
+
 def names_of(style: DictConfig) -> list[str]:
     """The styles' names, which files are called after: `style.name`, or the keys of `style.images` (style=[wave,mosaic]).
 

@@ -67,8 +67,15 @@ class Stylizer:
         style_scale: the strokes' size; the net works on a picture so many times smaller.
         tile: rows of the picture computed at a time (see `tiling`: the same result in less memory); None: all at once;
         `auto`: all at once if there is memory for it. progress: called with the share done of a picture in strips.
-        Raises ValueError for a picture with a side below 16 px, there or at the working size, UserError for other values.
+        Raises TypeError for anything but a PIL image, ValueError for a picture with a side below 16 px, there or at the
+        working size, UserError for other values.
         """
+        if not isinstance(image, Image.Image):
+            raise TypeError(
+                f"give a PIL image, such as Image.open(file) or Image.fromarray(array), not a {type(image).__name__}"
+            )
+        if size is not None and not is_whole(size, LEAST):
+            raise UserError(f"size={size}: give a whole number from {LEAST}")
         check_controls(strength, preserve_color, style_scale, tile)
         profile = image.info.get("icc_profile")
         # Copies are avoided where nothing changes: a picture may be a good part of the memory.

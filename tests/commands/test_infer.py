@@ -100,6 +100,7 @@ def test_one_bad_file_among_many_is_reported_and_skipped(command, checkpoint, ph
         (["ckpt=style.safetensors", "img=*.png", "out=b.jpg"], "need a folder"),
         (["ckpt=style.safetensors", "img=a.png", "out=text.ckpt/b"], "cannot be written"),
         (["ckpt=style.safetensors", "img=a.png", "sise=3"], "sise"),
+        (["ckpt=style.safetensors", "img=a.png", "style={}"], "style={}: give shares"),
     ],
 )
 def test_bad_input_gets_one_line(command, checkpoint, tmp_path, arguments, message):

@@ -1,6 +1,7 @@
 """What comes out of inference keeps what the photograph brought, and nothing a stranger hands over runs."""
 
 import numpy as np
+import pytest
 import torch
 from conftest import picture, random_arbitrary
 from PIL import Image
@@ -8,6 +9,7 @@ from PIL import Image
 import fastnst
 from fastnst.checkpoint import load_net
 from fastnst.commands.train import main as train
+from fastnst.errors import UserError
 from fastnst.images import to_image, to_tensor
 from fastnst.inference import stylizer as inference
 from fastnst.inference import tiling
@@ -79,6 +81,19 @@ def test_strips_and_auto(stylizer, monkeypatch):
     assert asked == []
     monkeypatch.setattr(inference, "free_memory", lambda device: 10**6)
     assert np.abs(np.asarray(stylizer(photograph), int) - whole).max() <= 1 and asked == [16]
+
+
+def test_numpy_scalars_are_numbers(stylizer, checkpoint):
+    photograph = picture(0)
+    plain = stylizer(photograph, 32, strength=0.5, style_scale=0.5, tile=16)
+    assert stylizer(
+        photograph, np.int64(32), strength=np.float32(0.5), style_scale=np.float16(0.5), tile=np.int64(16)
+    ).tobytes() == plain.tobytes()  # fmt: skip
+    mixed = fastnst.load(checkpoint, checkpoint, weights=np.array([1, 3], np.float32))
+    assert np.abs(np.asarray(mixed(photograph), int) - np.asarray(stylizer(photograph), int)).max() <= 1
+    for size in (0, 15, 20.0, "32", True, np.float64(32)):
+        with pytest.raises(UserError, match="size=.*whole number from 16"):
+            stylizer(photograph, size)
 
 
 def test_relatives_are_mixed_by_their_weights(command, small_training, tmp_path):
