@@ -11,7 +11,7 @@ from fastnst.commands.options import as_path, check_numbers, check_whole, path_o
 from fastnst.errors import UserError
 from fastnst.images import SUFFIXES, is_folder
 from fastnst.inference import film
-from fastnst.inference.stylizer import LEAST, Stylizer, check_controls, stylize_file
+from fastnst.inference.stylizer import LEAST, Controls, Stylizer, stylize_file
 from fastnst.memory import keep_freed_memory
 
 
@@ -21,8 +21,7 @@ def infer(cfg: DictConfig) -> None:
     Raises UserError if nothing can be done at all.
     """
     check_whole(cfg, {"size": LEAST}, optional=["size"])
-    controls = {key: cfg[key] for key in ("strength", "preserve_color", "style_scale", "tile")}
-    check_controls(**controls)
+    controls = Controls(cfg.strength, cfg.preserve_color, cfg.style_scale, cfg.tile)
     checkpoints = [as_path(path, "ckpt") for path in (cfg.ckpt if OmegaConf.is_list(cfg.ckpt) else [cfg.ckpt])]
     check_numbers(cfg, {"temporal": (0, 1)})
     name = "+".join(path.stem for path in checkpoints)
@@ -33,7 +32,7 @@ def infer(cfg: DictConfig) -> None:
     if source.is_file() and source.suffix.lower() in film.SUFFIXES:
         target = out if out.suffix.lower() in film.SUFFIXES else out / f"{source.stem}_{name}.mp4"
         infer_film(
-            Stylizer(*checkpoints, weights=cfg.weights, style=style), source, target, cfg.size, cfg.temporal, controls
+            Stylizer(*checkpoints, weights=cfg.weights, style=style), source, target, cfg.size, controls, cfg.temporal
         )
         return
     root, pictures = find_pictures(str(source))
@@ -54,7 +53,7 @@ def infer(cfg: DictConfig) -> None:
                 def show(share: float) -> None:
                     bar.update(round(100 * share) - bar.n)  # noqa: B023
 
-                stylize_file(stylizer, picture, target, cfg.size, **controls, progress=show)
+                stylize_file(stylizer, picture, target, cfg.size, controls, show)
         except UserError as error:
             tqdm.write(f"fastnst: {error}", file=sys.stderr)  # above the progress bar
             failed = 2
@@ -65,7 +64,7 @@ def infer(cfg: DictConfig) -> None:
 
 
 def infer_film(
-    stylizer: Stylizer, source: Path, target: Path, size: int | None, temporal: float, controls: dict[str, object]
+    stylizer: Stylizer, source: Path, target: Path, size: int | None, controls: Controls, temporal: float
 ) -> None:
     """Restyles a film, with a progress bar. Raises UserError if it cannot be done."""
     if target.resolve() == source.resolve():
@@ -76,7 +75,7 @@ def infer_film(
             bar.total = total
             bar.update(done - bar.n)
 
-        film.restyle_film(stylizer, source, target, size, temporal, show, **controls)
+        film.restyle_film(stylizer, source, target, size, controls, temporal, show)
     print(target)
 
 

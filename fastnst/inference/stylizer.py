@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,39 @@ from fastnst.models.transform_net import TransformNet
 
 LEAST = 16  # px; the transform net's smallest side
 BYTES = 40  # of memory that one pass takes for each px and each channel of the net's width, with a margin
+
+
+@dataclass(frozen=True)
+class Controls:
+    """How a picture is restyled.
+
+    strength: from 0, the photograph, to 1, the result; with a zero-shot net, from the photograph's own style to the
+    painting's. preserve_color: the photograph's chroma (Cb, Cr) with the result's luminance (Y).
+    style_scale: the strokes' size, 0.1-10; the net works on a picture so many times smaller.
+    tile: rows of the picture computed at a time (see `tiling`: the same result in less memory); None: all at once;
+    `auto`: all at once if there is memory for it.
+    Raises UserError for any other value.
+    """
+
+    strength: float = 1.0
+    preserve_color: bool = False
+    style_scale: float = 1.0
+    tile: int | str | None = "auto"
+
+    def __post_init__(self) -> None:
+        for name, least, most in (("strength", 0, 1), ("style_scale", 0.1, 10)):
+            if not is_number(getattr(self, name), least, most):
+                raise UserError(f"{name}={getattr(self, name)}: give a number from {least} to {most}")
+            object.__setattr__(self, name, float(getattr(self, name)))  # NumPy's scalars overflow
+        if not isinstance(self.preserve_color, bool):
+            raise UserError(f"preserve_color={self.preserve_color}: give true or false")
+        if self.tile not in ("auto", None):
+            if not is_whole(self.tile, LEAST):
+                raise UserError(f"tile={self.tile}: give auto, null or a number of rows from {LEAST}")
+            object.__setattr__(self, "tile", int(self.tile))
+
+
+DEFAULTS = Controls()
 
 
 class Stylizer:
@@ -51,22 +85,16 @@ class Stylizer:
         self,
         image: Image.Image,
         size: int | None = None,
+        controls: Controls = DEFAULTS,
         *,
-        strength: float = 1.0,
-        preserve_color: bool = False,
-        style_scale: float = 1.0,
-        tile: int | str | None = "auto",
         progress: Callable[[float], object] = lambda share: None,
+        **changes: float | str | None,
     ) -> Image.Image:
         """Restyles any picture; the result is upright RGB, or RGBA where the picture has transparency.
 
         size: the long side in px is reduced to it if it is longer. ICC profile and EXIF (less the orientation, which is
         carried out) are in the result's `info`.
-        strength: from 0, the photograph, to 1, the result; with a zero-shot net, from the photograph's own style to the
-        painting's. preserve_color: the photograph's chroma (Cb, Cr) with the result's luminance (Y).
-        style_scale: the strokes' size; the net works on a picture so many times smaller.
-        tile: rows of the picture computed at a time (see `tiling`: the same result in less memory); None: all at once;
-        `auto`: all at once if there is memory for it. progress: called with the share done of a picture in strips.
+        changes: of single controls, such as strength=0.7. progress: called with the share done of a picture in strips.
         Raises TypeError for anything but a PIL image, ValueError for a picture with a side below 16 px, there or at the
         working size, UserError for other values.
         """
@@ -76,7 +104,7 @@ class Stylizer:
             )
         if size is not None and not is_whole(size, LEAST):
             raise UserError(f"size={size}: give a whole number from {LEAST}")
-        check_controls(strength, preserve_color, style_scale, tile)
+        controls = replace(controls, **changes)
         profile = image.info.get("icc_profile")
         # Copies are avoided where nothing changes: a picture may be a good part of the memory.
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
@@ -84,9 +112,9 @@ class Stylizer:
         exif = image.getexif()
         image = image.convert("RGBA") if image.has_transparency_data else to_rgb(image)
         if size is not None and max(image.size) > size:
-            image = fit(image, size)
+            image = fit(image, int(size))
         alpha = image.getchannel("A") if image.mode == "RGBA" else None
-        (result,) = self.restyle([to_rgb(image)], strength, preserve_color, style_scale, tile, progress)
+        (result,) = self.restyle([to_rgb(image)], controls, progress)
         if alpha is not None:
             result.putalpha(alpha)
         # A profile for CMYK or grayscale values says nothing of the RGB ones that come out.
@@ -100,17 +128,14 @@ class Stylizer:
     def restyle(
         self,
         photographs: list[Image.Image],
-        strength: float = 1.0,
-        preserve_color: bool = False,
-        style_scale: float = 1.0,
-        tile: int | str | None = "auto",
+        controls: Controls = DEFAULTS,
         progress: Callable[[float], object] = lambda share: None,
     ) -> list[Image.Image]:
         """Restyles RGB pictures of one size in one pass, as `__call__` does one."""
         size = photographs[0].size
-        working = photographs
-        if style_scale != 1:
-            working = [fit(photograph, max(1, round(max(size) / style_scale))) for photograph in photographs]
+        working, strength = photographs, controls.strength
+        if controls.style_scale != 1:
+            working = [fit(photograph, max(1, round(max(size) / controls.style_scale))) for photograph in photographs]
         if min(working[0].size) < LEAST:
             raise ValueError(f"{working[0].width} x {working[0].height} px is too small; {LEAST} px is the least side")
         nets, results = self.nets, []
@@ -118,13 +143,13 @@ class Stylizer:
             # Between two styles, and not between two pictures: strokes fade without a double image.
             nets, strength = [self._ready(self.styles[0].at(strength, photographs[0]))], 1.0
         pixels = [np.asarray(picture) for picture in working]
-        mixed = self._mixed(nets, np.stack(pixels) if len(pixels) > 1 else pixels[0][None], tile, progress)
+        mixed = self._mixed(nets, np.stack(pixels) if len(pixels) > 1 else pixels[0][None], controls.tile, progress)
         del pixels
         for photograph, pixels in zip(photographs, mixed, strict=True):
             result = Image.fromarray(pixels)
             if result.size != size:
                 result = result.resize(size, Image.Resampling.LANCZOS)
-            if preserve_color:
+            if controls.preserve_color:
                 luminance, _, _ = result.convert("YCbCr").split()
                 _, *chroma = photograph.convert("YCbCr").split()
                 result = Image.merge("YCbCr", (luminance, *chroma)).convert("RGB")
@@ -169,17 +194,6 @@ def interpolated(nets: Sequence[TransformNet], shares: Sequence[float]) -> Trans
     return net
 
 
-def check_controls(strength: object, preserve_color: object, style_scale: object, tile: object) -> None:
-    """Raises UserError for a value that `Stylizer` does not take."""
-    for name, value, least, most in (("strength", strength, 0, 1), ("style_scale", style_scale, 0.1, 10)):
-        if not is_number(value, least, most):
-            raise UserError(f"{name}={value}: give a number from {least} to {most}")
-    if not isinstance(preserve_color, bool):
-        raise UserError(f"preserve_color={preserve_color}: give true or false")
-    if tile not in ("auto", None) and not is_whole(tile, LEAST):
-        raise UserError(f"tile={tile}: give auto, null or a number of rows from {LEAST}")
-
-
 def free_memory(device: torch.device) -> int:
     """Bytes that are free on the device, or in the machine's memory for the CPU."""
     if device.type == "cuda":
@@ -199,11 +213,18 @@ def rows_at_a_time(shape: tuple[int, ...], width: int, free: int) -> int | None:
     return max(LEAST, min(512, int(min(free / 8, 256e6) / row)))
 
 
-def stylize_file(stylizer: Stylizer, source: Path, target: Path, size: int | None = None, **controls: object) -> None:
+def stylize_file(
+    stylizer: Stylizer,
+    source: Path,
+    target: Path,
+    size: int | None = None,
+    controls: Controls = DEFAULTS,
+    progress: Callable[[float], object] = lambda share: None,
+) -> None:
     """Restyles one file into another, written whole or not at all; the suffix of `target` chooses the format.
 
-    controls: as `Stylizer` takes them. Raises UserError, naming the file, if it is not a whole picture, is too small, or
-    `target` cannot be written.
+    size, progress: as `Stylizer` takes them. Raises UserError, naming the file, if it is not a whole picture, is too small,
+    or `target` cannot be written.
     """
     check_suffix(target)
     if target.resolve() == source.resolve():
@@ -211,7 +232,7 @@ def stylize_file(stylizer: Stylizer, source: Path, target: Path, size: int | Non
     try:
         with Image.open(source) as image:
             image.load()
-            result = stylizer(image, size, **controls)
+            result = stylizer(image, size, controls, progress=progress)
     except UNREADABLE as error:
         raise UserError(f"{source}: cannot be restyled ({error})") from None
     save(result, target, **{key: value for key, value in result.info.items() if key in ("icc_profile", "exif")})

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 from fastnst.checkpoint import load_net
 from fastnst.errors import UserError
 from fastnst.images import UNREADABLE, fit, save, to_rgb
-from fastnst.inference.stylizer import Stylizer
+from fastnst.inference.stylizer import Controls, Stylizer
 from fastnst.models.arbitrary import ArbitraryNet
 from fastnst.models.conditional import MultiStyleNet
 from fastnst.shipped import ARTWORKS, checkpoint_file
@@ -47,15 +47,7 @@ class Studio:
             sample = fit(file.convert("RGB"), 2 * THUMBNAIL)
         return [(stylizer(sample).resize((THUMBNAIL, THUMBNAIL * 3 // 4)), name) for name, stylizer in self.styles.items()]
 
-    def restyle(
-        self,
-        file: str | None,
-        style: str,
-        strength: float,
-        preserve_color: bool,
-        style_scale: float,
-        painting: str | None = None,
-    ):
+    def restyle(self, file: str | None, style: str, controls: Controls, painting: str | None = None):
         """The photograph and its result for the slider, and the result's PNG, at full resolution.
 
         painting: a picture's file, for a style that takes any.
@@ -70,8 +62,7 @@ class Studio:
                 self._check_pixels(image)
                 image.load()
                 with self.lock:  # ten visitors at once wait for each other, and do not share out the memory
-                    stylizer = self._stylizer(style, painting)
-                    result = stylizer(image, strength=strength, preserve_color=preserve_color, style_scale=style_scale)
+                    result = self._stylizer(style, painting)(image, controls=controls)
                 photograph = to_rgb(ImageOps.exif_transpose(image))
         except UNREADABLE as error:
             raise UserError(f"This file cannot be restyled ({error}).") from None
@@ -99,9 +90,9 @@ def build_page(studio: Studio):
     """The Gradio page of a studio."""
     import gradio as gr
 
-    def restyle(*arguments):
+    def restyle(file, style, strength, preserve_color, style_scale, painting):
         try:
-            return studio.restyle(*arguments)
+            return studio.restyle(file, style, Controls(strength, preserve_color, style_scale), painting)
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from None
 

@@ -23,7 +23,7 @@ FULL, LIMITED, BT709, BT601 = 2, 1, 1, 5  # FFmpeg's numbers
 class Same:
     """A style that changes nothing."""
 
-    def restyle(self, pictures, **controls):
+    def restyle(self, pictures, controls):
         return pictures
 
 

@@ -25,7 +25,7 @@ from fastnst.commands.serve import main, serve
 from fastnst.commands.train import main as train
 from fastnst.errors import UserError
 from fastnst.images import load_rgb
-from fastnst.inference.stylizer import Stylizer
+from fastnst.inference.stylizer import Controls, Stylizer
 from fastnst.models.arbitrary import ArbitraryNet
 from fastnst.models.transform_net import TransformNet
 from fastnst.web.page import Studio
@@ -49,7 +49,7 @@ def studio(checkpoints, tmp_path):
 
 def test_restyle_gives_full_resolution(studio, tmp_path):
     picture(0, 1800, 400).save(tmp_path / "photo.png")
-    (before, after), file = studio.restyle(str(tmp_path / "photo.png"), "sea", 1.0, False, 1.0)
+    (before, after), file = studio.restyle(str(tmp_path / "photo.png"), "sea", Controls())
     assert before.size == after.size == (1600, 356)
     assert load_rgb(file).size == (1800, 400) and file.endswith("photo_sea.png")
     assert np.array_equal(load_rgb(file), studio.styles["sea"](picture(0, 1800, 400)))
@@ -69,14 +69,14 @@ def test_what_strangers_send_gets_a_message(studio, tmp_path, monkeypatch):
     Image.new("L", (900, 900)).save(tmp_path / "bomb.png")
     for name, message in (("text", "cannot be restyled"), ("large", "1 is the most"), ("small", "too small")):
         with pytest.raises(UserError, match=message):
-            studio.restyle(str(tmp_path / f"{name}.png"), "sea", 1.0, False, 1.0)
+            studio.restyle(str(tmp_path / f"{name}.png"), "sea", Controls())
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(UserError, match="decompression bomb"):
-        studio.restyle(str(tmp_path / "bomb.png"), "sea", 1.0, False, 1.0)
+        studio.restyle(str(tmp_path / "bomb.png"), "sea", Controls())
     with pytest.raises(UserError, match="Drop a photograph"):
-        studio.restyle(None, "sea", 1.0, False, 1.0)
+        studio.restyle(None, "sea", Controls())
     with pytest.raises(UserError, match="Choose a style"):
-        studio.restyle(str(tmp_path / "small.png"), "../sea", 1.0, False, 1.0)
+        studio.restyle(str(tmp_path / "small.png"), "../sea", Controls())
     assert not list((tmp_path / "temporary").iterdir())
 
 
@@ -85,17 +85,16 @@ def test_ten_visitors_take_turns(studio, tmp_path, monkeypatch):
     working, most = [], []
 
     class Slow:
-        def __call__(self, image, strength=1.0, **controls):
-            if strength:
-                working.append(1)
-                most.append(len(working))
-                time.sleep(0.01)
-                working.pop()
+        def __call__(self, image, controls):
+            working.append(1)
+            most.append(len(working))
+            time.sleep(0.01)
+            working.pop()
             return image
 
     studio.styles["sea"] = Slow()
     visit = threading.Thread
-    visitors = [visit(target=studio.restyle, args=(str(tmp_path / "photo.png"), "sea", 1.0, False, 1.0)) for _ in range(10)]
+    visitors = [visit(target=studio.restyle, args=(str(tmp_path / "photo.png"), "sea", Controls())) for _ in range(10)]
     for visitor in visitors:
         visitor.start()
     for visitor in visitors:
@@ -253,7 +252,7 @@ def test_the_page_offers_every_style(tmp_path, paintings, photographs):
     folder.mkdir()
     studio = Studio(tmp_path, folder, 1e6)
     assert list(studio.styles) == ["any: your painting", "many: a", "many: b"] and len(studio.thumbnails()) == 3
-    photograph, rest = str(photographs / "00.jpg"), (1.0, False, 1.0)
+    photograph, rest = str(photographs / "00.jpg"), (Controls(),)
     files = [studio.restyle(photograph, style, *rest)[1] for style in ("many: a", "many: b")]
     files += [studio.restyle(photograph, "any: your painting", *rest, str(paintings / f"{i}.png"))[1] for i in range(2)]
     assert len({Image.open(file).tobytes() for file in files}) == 4
