@@ -3,11 +3,14 @@
 import argparse
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from unittest import mock
 
 import hydra
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -61,19 +64,28 @@ def run(task: Callable[[DictConfig], object], config_name: str) -> None:
         with one_line_errors():
             task(cfg)
 
-    def refuse(self: argparse.ArgumentParser, message: str) -> None:
-        raise UserError(f"{message}; see --help")
-
-    argparse.ArgumentParser.error = refuse  # Hydra's parser would print its usage, many lines of it
-    # Python 3.14 looks into help texts, and one of Hydra 1.3's is not a text (facebookresearch/hydra#3121).
-    argparse.ArgumentParser._check_help = lambda self, action: None
     try:
-        with one_line_errors():
+        with one_line_errors(), parser_of_hydra():
             hydra.main(version_base="1.3", config_path=str(file.parent), config_name=file.name)(guarded)()
     except (ValueError, TypeError) as error:
         if composed:
             raise
         sys.exit(fail(f"the options cannot be put together: {line_of(error)}"))  # such as data=null
+
+
+@contextmanager
+def parser_of_hydra() -> Iterator[None]:
+    """Has Hydra's parser raise a UserError where it would print its usage, many lines of it, and start on Python 3.14."""
+
+    def refuse(self: argparse.ArgumentParser, message: str) -> None:
+        raise UserError(f"{message}; see --help")
+
+    changes = {"error": refuse}
+    if hasattr(argparse.ArgumentParser, "_check_help"):
+        # Python 3.14 looks into help texts, and one of Hydra 1.3's is not a text (facebookresearch/hydra#3121).
+        changes["_check_help"] = lambda self, action: None
+    with mock.patch.multiple(argparse.ArgumentParser, **changes):
+        yield
 
 
 @contextmanager
@@ -90,14 +102,16 @@ def one_line_errors() -> Iterator[None]:
 def quote(argument: str, paths: Collection[str] = PATH_KEYS) -> str:
     """Quotes the value of an override that is a path, so that Hydra's grammar leaves its =, (, [ and spaces alone.
 
-    paths: the keys that hold one.
+    paths: the keys that hold one. What is there under that very name is taken as it is, with quotes, brackets and ${}.
     """
-    key, equals, value = argument.partition("=")
-    is_list = value[:1] + value[-1:] == {"ckpt": "[]", "style": "{}"}.get(key)
-    if key.lstrip("+") not in paths or not value or value[0] in "'\"" or value in ("null", "???") or is_list:
+    key, _, value = argument.partition("=")
+    if key.lstrip("+") not in paths or value in ("", "null", "???"):
         return argument
-    escaped = value.replace("\\'", "\\\\'").replace("'", "\\'")
-    return f"{key}{equals}'{escaped}'"
+    if os.path.exists(value):
+        value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)  # OmegaConf would look up what is in the brackets
+    elif value[0] in "'\"" or value[0] + value[-1] == {"ckpt": "[]", "style": "{}"}.get(key):
+        return argument
+    return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
 
 
 def explain(error: BaseException) -> str:

@@ -2,12 +2,13 @@
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, picture, random_arbitrary
 from omegaconf import OmegaConf
 
 from fastnst.commands.cli import quote
@@ -75,6 +76,30 @@ def test_paths_are_quoted_for_hydra(argument, quoted):
 
 
 @pytest.mark.parametrize(
+    "name",
+    ["it's.png", "'quoted'.png", '"quoted".png', "'", "a${x}.png", "\\${x}", "back\\", "back\\\\", "a\\'b", "~/home.png",
+     "~nobody.png", "[a,b]", "{a: 1}", "a=(b) [c], d.png", " a", "#a", "ø\n"],
+)  # fmt: skip
+def test_what_is_there_is_taken_under_any_name(command, checkpoint, tmp_path, name):
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    picture(0).save(file, "PNG")
+    status, out, err = command(infer, "ckpt=style.safetensors", f"img={name}", "out=result.png")
+    assert status == 0 and out == "result.png\n", err
+    random_arbitrary(tmp_path)
+    status, out, err = command(infer, "ckpt=any.safetensors", f"style={name}", f"img={file}", "out=result.png")
+    assert status == 0 and out == "result.png\n", err
+    shutil.copy(checkpoint, file)
+    status, out, err = command(infer, f"ckpt={name}", f"img={ROOT}/fastnst/assets/artworks/wave.jpg", "size=32", "out=b.png")
+    assert status == 0 and out == "b.png\n", err
+
+
+def test_a_name_of_what_is_not_there_may_hold_other_options(command):
+    status, out, err = command(infer, "ckpt=x", "img=y", "out=${size}/~x's\\", "size=32", "--cfg", "job", "--resolve")
+    assert status == 0 and OmegaConf.create(out).out == "32/~x's\\", err
+
+
+@pytest.mark.parametrize(
     "argument, style",
     [
         ("style=painting.jpg", "painting.jpg"),
@@ -109,12 +134,23 @@ def test_options_are_read_where_help_texts_are_looked_into(command, monkeypatch)
 
     def as_python_3_14_does(self, *names, **options):
         action = add(self, *names, **options)
-        getattr(self, "_check_help", lambda action: "%" in (action.help or ""))(action)
+        self._check_help(action)
         return action
 
-    monkeypatch.delattr(argparse.ArgumentParser, "_check_help", raising=False)
+    def look(self, action):
+        return "%" in (action.help or "")
+
+    monkeypatch.setattr(argparse.ArgumentParser, "_check_help", look, raising=False)
     monkeypatch.setattr(argparse.ArgumentParser, "add_argument", as_python_3_14_does)
     assert command(train, "--cfg", "job")[0] == 0
+    assert argparse.ArgumentParser._check_help is look
+
+
+def test_other_parsers_stay_as_they_are(command):
+    before = vars(argparse.ArgumentParser).copy()
+    assert command(train, "--nonesuch")[0] == 2
+    assert command(train, "style=nonesuch")[0] == 2
+    assert vars(argparse.ArgumentParser) == before
 
 
 def test_scripts_run_from_any_directory(tmp_path):
