@@ -71,12 +71,19 @@ def load_style(path: str | Path, style: Style = None) -> tuple[TransformNet | Pa
     file: share} to mix them. A checkpoint of one style wants none. Raises UserError where the two do not fit, TypeError for
     anything else, such as a tensor.
     """
-    style = _shares(style)
     net, info = load_net(path)
+    return choose_style(net, info, path, style), info
+
+
+def choose_style(
+    net: TransformNet | MultiStyleNet | ArbitraryNet, info: dict, path: str | Path, style: Style = None
+) -> TransformNet | Painted:
+    """`load_style` from what `load_net` has read from `path`."""
+    style = _shares(style)
     if isinstance(net, MultiStyleNet):
         if style is None and len(net.styles) > 1:
             raise UserError(f"{path} holds {', '.join(net.styles)}: give style=NAME, or shares of several")
-        return net.choose(style or {net.styles[0]: 1.0}), info
+        return net.choose(style or {net.styles[0]: 1.0})
     if isinstance(net, ArbitraryNet):
         if style is None:
             raise UserError(f"{path} takes any painting: give style=painting.jpg")
@@ -85,10 +92,10 @@ def load_style(path: str | Path, style: Style = None) -> tuple[TransformNet | Pa
             network = LossNetwork(network["weights"], network["network"], STYLE_LAYERS)
         except (KeyError, TypeError) as error:
             raise UserError(f"{path}: does not say what loss network it was trained with ({error!r})") from None
-        return Painted(net, network, style, size), info
+        return Painted(net, network, style, size)
     if style is not None:
         raise UserError(f"style={', '.join(map(str, style))}: {path} holds one style; leave style out")
-    return net, info
+    return net
 
 
 def _shares(style: Style) -> dict[str | Held, float] | None:

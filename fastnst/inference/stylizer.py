@@ -20,6 +20,7 @@ from fastnst.models.conditional import scaled
 from fastnst.models.transform_net import TransformNet
 
 LEAST = 16  # px; the transform net's smallest side
+Loaded = tuple[TransformNet | Painted, dict]  # a net of one style, and its checkpoint's info
 BYTES = 40  # of memory that one pass takes for each px and each channel of the net's width, with a margin
 
 
@@ -60,19 +61,20 @@ class Stylizer:
     """A trained style, called with a PIL image; or several, mixed: by their weights if they have one ancestor, or else by
     their results.
 
-    paths: an exported .safetensors or a Lightning .ckpt, or several. weights: the share of each, scaled to a sum of 1; the
+    checkpoints: each an exported .safetensors, a Lightning .ckpt, the name of a shipped one, or what `load_style` gives for
+    one, (net, info). weights: the share of each, scaled to a sum of 1; the
     same for all if left out. style: which of a checkpoint's styles, see `fastnst.checkpoint.load_style`.
     Raises UserError if a file is neither, or for weights or styles that do not fit.
     `info` holds what the (first) checkpoint says of itself: style, objective, steps, version.
     """
 
-    def __init__(self, *paths: str | Path, weights: Sequence[float] | None = None, style: Style = None):
-        weights = [1.0] * len(paths) if weights is None else list(weights)
-        if len(weights) != len(paths):
-            raise UserError(f"weights={weights}: give one for each of the {len(paths)} checkpoints")
+    def __init__(self, *checkpoints: str | Path | Loaded, weights: Sequence[float] | None = None, style: Style = None):
+        weights = [1.0] * len(checkpoints) if weights is None else list(weights)
+        if len(weights) != len(checkpoints):
+            raise UserError(f"weights={weights}: give one for each of the {len(checkpoints)} checkpoints")
         self.weights = scaled(weights, f"weights={weights}")
         self.device = best_device()
-        loaded = [load_style(path, style) for path in paths]
+        loaded = [given if isinstance(given, tuple) else load_style(given, style) for given in checkpoints]
         self.styles, self.info = [style for style, _ in loaded], loaded[0][1]
         self.nets = [self._ready(style.at(1.0) if isinstance(style, Painted) else style) for style in self.styles]
         if are_relatives(loaded):
@@ -177,7 +179,7 @@ class Stylizer:
         return results.clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
-def are_relatives(loaded: Sequence[tuple[TransformNet | Painted, dict]]) -> bool:
+def are_relatives(loaded: Sequence[Loaded]) -> bool:
     """Whether nets, each with its checkpoint's info, go back to one net by training, so that their weights can be mixed."""
     if len(loaded) < 2 or not all(isinstance(net, TransformNet) for net, _ in loaded):
         return False

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from fastnst.checkpoint import load_net
+from fastnst.checkpoint import choose_style, load_net
 from fastnst.errors import UserError
 from fastnst.images import UNREADABLE, fit, save, to_rgb
 from fastnst.inference.stylizer import Controls, Stylizer
@@ -30,22 +30,31 @@ class Studio:
         files = sorted(checkpoints.glob("*.safetensors")) if checkpoints.is_dir() else [checkpoint_file(checkpoints)]
         if not files:
             raise UserError(f"checkpoints={checkpoints}: no .safetensors in it; give another folder, or a checkpoint")
-        self.styles, self.any_painting = {}, {}
-        for file in files:
-            net, _ = load_net(file)
+        self.nets = {file.stem: load_net(file) for file in files}
+        self.styles, self.any_painting = {}, set()  # of each, by its name on the page: its checkpoint, and its name there
+        for stem, (net, _) in self.nets.items():
             if isinstance(net, MultiStyleNet):
-                self.styles |= {f"{file.stem}: {style}": Stylizer(file, style=style) for style in net.styles}
+                self.styles |= {f"{stem}: {style}": (stem, style) for style in net.styles}
             elif isinstance(net, ArbitraryNet):
-                name = f"{file.stem}: your painting"
-                self.styles[name], self.any_painting[name] = Stylizer(file, style=str(ARTWORKS / "wave.jpg")), file
+                self.styles[f"{stem}: your painting"] = stem, ARTWORKS / "wave.jpg"
+                self.any_painting.add(f"{stem}: your painting")
             else:
-                self.styles[file.stem] = Stylizer(file)
+                self.styles[stem] = stem, None
+
+    def stylizer(self, name: str, painting: str | None = None) -> Stylizer:
+        """A style by its name on the page, at work with the painting, a picture's file, if it takes any.
+
+        Made anew each time, in milliseconds: kept, the nets of all styles would take many times the checkpoints' memory.
+        """
+        stem, style = self.styles[name]
+        net, info = self.nets[stem]
+        return Stylizer((choose_style(net, info, stem, painting or style), info))
 
     def thumbnails(self) -> list[tuple[Image.Image, str]]:
         """Each style at work on the same picture, with its name."""
         with Image.open(ARTWORKS / "inkwash.jpg") as file:
             sample = fit(file.convert("RGB"), 2 * THUMBNAIL)
-        return [(stylizer(sample).resize((THUMBNAIL, THUMBNAIL * 3 // 4)), name) for name, stylizer in self.styles.items()]
+        return [(self.stylizer(name)(sample).resize((THUMBNAIL, THUMBNAIL * 3 // 4)), name) for name in self.styles]
 
     def restyle(self, file: str | None, style: str, controls: Controls, painting: str | None = None):
         """The photograph and its result for the slider, and the result's PNG, at full resolution.
@@ -62,7 +71,8 @@ class Studio:
                 self._check_pixels(image)
                 image.load()
                 with self.lock:  # ten visitors at once wait for each other, and do not share out the memory
-                    result = self._stylizer(style, painting)(image, controls=controls)
+                    stylizer = self.stylizer(style, self._checked(painting) if style in self.any_painting else None)
+                    result = stylizer(image, controls=controls)
                 photograph = to_rgb(ImageOps.exif_transpose(image))
         except UNREADABLE as error:
             raise UserError(f"This file cannot be restyled ({error}).") from None
@@ -76,14 +86,12 @@ class Studio:
             megapixels = image.width * image.height / 1e6
             raise UserError(f"This picture has {megapixels:.0f} megapixels; {self.max_pixels / 1e6:.0f} is the most.")
 
-    def _stylizer(self, style: str, painting: str | None) -> Stylizer:
-        if style not in self.any_painting:
-            return self.styles[style]
+    def _checked(self, painting: str | None) -> str:
         if painting is None:
             raise UserError("Drop a painting too: this style takes any.")
         with Image.open(painting) as image:
             self._check_pixels(image)
-        return Stylizer(self.any_painting[style], style=painting)
+        return painting
 
 
 def build_page(studio: Studio):

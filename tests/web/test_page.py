@@ -18,7 +18,9 @@ import torch
 from conftest import ROOT, picture, random_arbitrary, random_multi
 from omegaconf import OmegaConf
 from PIL import Image
+from safetensors import safe_open
 
+from fastnst import checkpoint
 from fastnst.checkpoint import export
 from fastnst.commands.export import main as export_main
 from fastnst.commands.serve import main, serve
@@ -52,7 +54,7 @@ def test_restyle_gives_full_resolution(studio, tmp_path):
     (before, after), file = studio.restyle(str(tmp_path / "photo.png"), "sea", Controls())
     assert before.size == after.size == (1600, 356)
     assert load_rgb(file).size == (1800, 400) and file.endswith("photo_sea.png")
-    assert np.array_equal(load_rgb(file), studio.styles["sea"](picture(0, 1800, 400)))
+    assert np.array_equal(load_rgb(file), studio.stylizer("sea")(picture(0, 1800, 400)))
     assert tmp_path / "temporary" in Path(file).parents
 
 
@@ -92,7 +94,7 @@ def test_ten_visitors_take_turns(studio, tmp_path, monkeypatch):
             working.pop()
             return image
 
-    studio.styles["sea"] = Slow()
+    monkeypatch.setattr(studio, "stylizer", lambda *style: Slow())
     visit = threading.Thread
     visitors = [visit(target=studio.restyle, args=(str(tmp_path / "photo.png"), "sea", Controls())) for _ in range(10)]
     for visitor in visitors:
@@ -261,3 +263,17 @@ def test_the_page_offers_every_style(tmp_path, paintings, photographs):
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(UserError, match="cannot be"):
         studio.restyle(photograph, "any: your painting", *rest, str(tmp_path / "text.png"))
+
+
+def test_each_checkpoint_is_read_once(tmp_path, paintings, photographs, monkeypatch):
+    random_arbitrary(tmp_path)
+    export(tmp_path / "many.safetensors", random_multi(("a", "b", "c")), {"style": {"name": "a+b+c"}})
+    export(tmp_path / "one.safetensors", TransformNet(width=4), {"style": {"name": "one"}})
+    read = []
+    monkeypatch.setattr(checkpoint, "safe_open", lambda file, **options: read.append(file) or safe_open(file, **options))
+    (tmp_path / "page").mkdir()
+    studio = Studio(tmp_path, tmp_path / "page", 1e6)
+    studio.thumbnails()
+    for name in studio.styles:
+        studio.restyle(str(photographs / "00.jpg"), name, Controls(), str(paintings / "0.png"))
+    assert len(studio.styles) == 5 and sorted(file.stem for file in read) == ["any", "many", "one"]
