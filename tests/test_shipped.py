@@ -4,7 +4,7 @@ import pytest
 from conftest import ROOT, picture
 
 import fastnst
-from fastnst.commands.infer import main as infer
+from fastnst.commands.entry import infer
 from fastnst.errors import UserError
 from fastnst.shipped import checkpoint_file
 

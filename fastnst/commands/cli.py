@@ -1,20 +1,19 @@
 """From a command line to a composed config, and from a user's mistake to one line on stderr and exit status 2."""
 
 import argparse
-import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from unittest import mock
 
 import hydra
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException, MissingConfigException
+from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from fastnst.commands.options import names_of
 from fastnst.errors import UserError, fail, line_of
@@ -38,9 +37,10 @@ PATH_KEYS = (
 )
 
 
-def run(task: Callable[[DictConfig], object], config_name: str) -> None:
+def run(task: str, config_name: str) -> None:
     """Calls `task` with configs/<config_name>.yaml and sys.argv's overrides; exits with 2 on a user's mistake.
 
+    task: a function of the config by its dotted name. It is imported when the options are composed and none is missing.
     Groups are the folders beside that file: from configs/inference none can be chosen, and `style` is a key there.
     """
     file = CONFIGS / config_name
@@ -57,12 +57,16 @@ def run(task: Callable[[DictConfig], object], config_name: str) -> None:
 
     composed = False
 
-    @functools.wraps(task)
     def guarded(cfg: DictConfig) -> None:
         nonlocal composed
         composed = True
         with one_line_errors():
-            task(cfg)
+            for key in cfg:
+                if OmegaConf.is_missing(cfg, key):
+                    raise UserError(f"{key} is missing; give {key}=VALUE")
+            get_method(task)(cfg)
+
+    guarded.__module__ = task.rpartition(".")[0]  # whose name Hydra gives to its jobs
 
     try:
         with one_line_errors(), parser_of_hydra():
@@ -93,7 +97,9 @@ def one_line_errors() -> Iterator[None]:
     """Turns errors that the user can fix into one line on stderr and exit status 2; a bug keeps its traceback."""
     try:
         yield
-    except (UserError, HydraException, OmegaConfBaseException, MisconfigurationException, OSError) as error:
+    except Exception as error:
+        if not isinstance(error, (UserError, HydraException, OmegaConfBaseException, OSError)) and not from_trainer(error):
+            raise
         # Of the processes that torchrun or SLURM started on a machine, all of which meet the same, the first tells.
         rank = os.environ.get("LOCAL_RANK" if "TORCHELASTIC_RUN_ID" in os.environ else "SLURM_LOCALID", "0")
         sys.exit(fail(explain(error)) if rank == "0" else 2)
@@ -114,6 +120,11 @@ def quote(argument: str, paths: Collection[str] = PATH_KEYS) -> str:
     return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
 
 
+def from_trainer(error: BaseException) -> bool:
+    """Whether Lightning raised it over the trainer's settings; told by its name, as importing Lightning takes seconds."""
+    return type(error).__name__ == "MisconfigurationException"
+
+
 def explain(error: BaseException) -> str:
     """One line for an error: a UserError's own wherever it was wrapped, and what there is to choose from."""
     cause: BaseException | None = error
@@ -125,7 +136,7 @@ def explain(error: BaseException) -> str:
             return f"{group}={name}: there is no such {group}; there are {', '.join(sorted(cause.options))}"
         if isinstance(cause, MissingMandatoryValue):
             return f"{cause.full_key} is missing; give {cause.full_key}=VALUE"
-        if isinstance(cause, MisconfigurationException):
+        if from_trainer(cause):
             return f"{line_of(cause)} Give another trainer, such as trainer=cpu, or other trainer settings"
         cause = cause.__cause__
     return line_of(error)

@@ -3,14 +3,12 @@
 import itertools
 import json
 import statistics
-import sys
 
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor
 
-from fastnst.commands.cli import run
 from fastnst.commands.options import check_flags, check_whole, painting_of, path_of, whole_numbers
 from fastnst.data.files import find_photographs, is_readable, sample_photographs
 from fastnst.errors import UserError
@@ -116,8 +114,3 @@ def evaluate(cfg: DictConfig) -> dict:
     save(contact_sheet(rows, titles), out / "contact.png")
     print(f"\n{table}\n{out}")
     return summary
-
-
-def main() -> None:
-    sys.argv[1:] = ["fast=true" if argument == "--fast" else argument for argument in sys.argv[1:]]
-    run(evaluate, "evaluate")

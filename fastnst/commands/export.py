@@ -5,7 +5,6 @@ import copy
 from omegaconf import DictConfig
 
 from fastnst.checkpoint import load_style
-from fastnst.commands.cli import run
 from fastnst.commands.options import check_flags, path_of, style_of
 from fastnst.errors import UserError
 from fastnst.files import check_writable
@@ -41,7 +40,3 @@ def export(cfg: DictConfig) -> None:
         folder = path.with_name(f"{path.stem}_page")
         export_page(path, folder)
         print(f"{folder}: serve it with python -m http.server --directory {folder}")
-
-
-def main() -> None:
-    run(export, "inference/export")

@@ -6,7 +6,6 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from fastnst.commands.cli import run
 from fastnst.commands.options import as_path, check_numbers, check_whole, path_of, style_of
 from fastnst.errors import UserError
 from fastnst.images import SUFFIXES, is_folder
@@ -20,6 +19,7 @@ def infer(cfg: DictConfig) -> None:
 
     Raises UserError if nothing can be done at all.
     """
+    keep_freed_memory()
     check_whole(cfg, {"size": LEAST}, optional=["size"])
     controls = Controls(cfg.strength, cfg.preserve_color, cfg.style_scale, cfg.tile)
     checkpoints = [as_path(path, "ckpt") for path in (cfg.ckpt if OmegaConf.is_list(cfg.ckpt) else [cfg.ckpt])]
@@ -107,8 +107,3 @@ def find_pictures(img: str) -> tuple[Path, list[Path]]:
 
 def _common_parent(paths: list[Path]) -> Path:
     return next(parent for parent in paths[0].parents if all(p.is_relative_to(parent) for p in paths))
-
-
-def main() -> None:
-    keep_freed_memory()
-    run(infer, "inference/infer")

@@ -8,7 +8,6 @@ from omegaconf import DictConfig, OmegaConf
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from fastnst.commands.cli import run
 from fastnst.commands.options import check_numbers, check_whole, painting_of, path_of, whole_numbers
 from fastnst.errors import UserError
 from fastnst.files import check_writable
@@ -75,7 +74,3 @@ def optimize_file(cfg: DictConfig) -> Path:
     loss_curves(curves, history, passes[1:])
     print(f"losses: {curves}\nrun: {run_dir}\n{target}")
     return target
-
-
-def main() -> None:
-    run(optimize_file, "optimize")

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from fastnst.commands.cli import run
 from fastnst.commands.options import check_numbers, check_whole, path_of
 from fastnst.shipped import CHECKPOINTS
 from fastnst.web.page import launch
@@ -24,7 +23,3 @@ def serve(cfg: DictConfig, block: bool = True):
     if block:
         page.block_thread()
     return page, address
-
-
-def main() -> None:
-    run(serve, "serve")

@@ -12,9 +12,7 @@ from conftest import ROOT, picture, random_arbitrary
 from omegaconf import OmegaConf
 
 from fastnst.commands.cli import quote
-from fastnst.commands.export import main as export
-from fastnst.commands.infer import main as infer
-from fastnst.commands.train import main as train
+from fastnst.commands.entry import export, infer, train
 
 
 @pytest.mark.parametrize(
@@ -116,8 +114,9 @@ def test_style_is_a_plain_key_of_inference(command, argument, style):
 
 
 def test_hydra_writes_nothing_of_its_own(command):
-    for main in (train, infer):
+    for name, main in (("train", train), ("infer", infer)):
         hydra = OmegaConf.create(command(main, "--cfg", "hydra")[1]).hydra
+        assert hydra.job.name == name
         assert hydra.output_subdir is hydra.job_logging.root is hydra.hydra_logging.root is None
         assert hydra.run.dir == "."
 
@@ -151,6 +150,27 @@ def test_other_parsers_stay_as_they_are(command):
     assert command(train, "--nonesuch")[0] == 2
     assert command(train, "style=nonesuch")[0] == 2
     assert vars(argparse.ArgumentParser) == before
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ("train style=nonesuch", "there is no such style"),
+        ("train --nonesuch", "see --help"),
+        ("infer ckpt=wave nonesuch=1", "nonesuch"),
+        ("infer img=photo.jpg", "ckpt is missing; give ckpt=VALUE"),
+        ("optimize style=wave", "content is missing"),
+        ("evaluate --fast", "ckpt is missing"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_torch_is_imported(tmp_path, arguments, message):
+    """Which takes seconds."""
+    name, *overrides = arguments.split()
+    code = f"import sys; from fastnst.commands import entry\ntry:\n    entry.{name}()\n" \
+           "finally:\n    print({'torch', 'pytorch_lightning', 'numpy'} & set(sys.modules))"  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code, *overrides], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
+    assert done.stdout == "set()\n"
 
 
 def test_scripts_run_from_any_directory(tmp_path):
@@ -198,7 +218,7 @@ def test_the_wheel_holds_configs_artworks_weights_and_checkpoints(tmp_path):
         name = path.relative_to(ROOT).as_posix()
         assert (name if name.startswith("fastnst/") else f"fastnst/{name}") in names
     for command in ("train", "infer", "optimize", "evaluate", "export", "serve", "pack", "benchmark"):
-        assert f"fastnst-{command} = fastnst.commands.{command}:main" in entries
+        assert f"fastnst-{command} = fastnst.commands.entry:{command}" in entries
     # As it is installed: what is shipped lies in it, and is found by name.
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "installed")

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 import fastnst
 from fastnst.checkpoint import export
-from fastnst.commands.infer import main
+from fastnst.commands.entry import infer as main
 from fastnst.images import load_rgb
 from fastnst.models.transform_net import TransformNet
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 import fastnst
 from fastnst.checkpoint import load_net
-from fastnst.commands.train import main as train
+from fastnst.commands.entry import train
 from fastnst.errors import UserError
 from fastnst.images import to_image, to_tensor
 from fastnst.inference import stylizer as inference

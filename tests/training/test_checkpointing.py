@@ -6,7 +6,7 @@ import sys
 import torch
 from conftest import ROOT
 
-from fastnst.commands.train import main as train
+from fastnst.commands.entry import train
 
 
 def test_killed_twenty_times(command, small_training, same_weights, one_thread, tmp_path):

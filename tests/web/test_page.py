@@ -22,9 +22,10 @@ from safetensors import safe_open
 
 from fastnst import checkpoint
 from fastnst.checkpoint import export
-from fastnst.commands.export import main as export_main
-from fastnst.commands.serve import main, serve
-from fastnst.commands.train import main as train
+from fastnst.commands.entry import export as export_main
+from fastnst.commands.entry import serve as main
+from fastnst.commands.entry import train
+from fastnst.commands.serve import serve
 from fastnst.errors import UserError
 from fastnst.images import load_rgb
 from fastnst.inference.stylizer import Controls, Stylizer
