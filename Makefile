@@ -1,11 +1,11 @@
-# make demo: train a first style and show it. make test: lint and tests. make serve: a page that restyles pictures. All set
+# make demo: train a first style and show it; options go to the training, such as style=mosaic. make test: lint and tests. make serve: a page that restyles pictures. All set
 # up .venv first.
 PYTHON ?= python3
 BIN := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
 
 .PHONY: demo test lint serve artworks
 demo: .venv/ready
-	$(BIN)/python scripts/demo.py
+	$(BIN)/python scripts/demo.py $(filter-out PYTHON=%,$(MAKEOVERRIDES))
 
 test: .venv/ready lint
 	$(BIN)/python -m pytest -q

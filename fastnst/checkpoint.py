@@ -9,22 +9,24 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from fastnst.errors import UserError, is_name
 from fastnst.files import write_bytes
+from fastnst.images import Held
 from fastnst.models.arbitrary import ArbitraryNet, Painted
 from fastnst.models.conditional import MultiStyleNet
 from fastnst.models.net import Net
 from fastnst.models.transform_net import TransformNet
+from fastnst.shipped import checkpoint_file
 
 FORMAT = "fastnst transform net 1"
 LARGEST = 1e12  # weight; products of larger ones overflow
 KINDS = {net.kind: net for net in (MultiStyleNet, ArbitraryNet)}
-Style = str | Path | Mapping[str, float] | None  # which style of a checkpoint: see `load_style`
+Style = str | Path | Image.Image | Mapping[str | Path, float] | None  # which style of a checkpoint: see `load_style`
 
 
 def export(path: str | Path, net: Net, info: dict) -> None:
@@ -36,11 +38,10 @@ def export(path: str | Path, net: Net, info: dict) -> None:
 def load_net(path: str | Path) -> tuple[Net, dict]:
     """The net, in eval mode on the CPU, and its info, from an exported file or a Lightning .ckpt.
 
-    Raises UserError, with a line that says what is wrong, for anything else.
+    path: a file, or the name of a shipped checkpoint, see `fastnst.shipped.checkpoint_file`. Raises UserError, with a line
+    that says what is wrong, for anything else.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint; train one with scripts/train.py, or give ckpt=FILE")
+    path = checkpoint_file(path)
     return load_training(path) if path.suffix == ".ckpt" else _assembled(path, *_read_exported(path))
 
 
@@ -75,15 +76,33 @@ def _assembled(path: Path, weights: dict[str, Tensor], architecture: dict, info:
 def load_style(path: str | Path, style: Style = None) -> tuple[TransformNet | Painted, dict]:
     """One style of a checkpoint, and the checkpoint's info.
 
-    style: for a checkpoint of several styles a name, for a zero-shot one a picture's file, or {name or file: share} to
-    mix them. A checkpoint of one style wants none. Raises UserError where the two do not fit.
+    style: for a checkpoint of several styles a name, for a zero-shot one a picture, as a file or a PIL image; or {name or
+    file: share} to mix them. A checkpoint of one style wants none. Raises UserError where the two do not fit, TypeError for
+    anything else, such as a tensor.
     """
     net, info = load_net(path)
+    return choose_style(net, info, path, style), info
+
+
+def choose_style(net: Net, info: dict, path: str | Path, style: Style = None) -> TransformNet | Painted:
+    """`load_style` from what `load_net` has read from `path`."""
+    return net.pick(_shares(style), info, path)
+
+
+def _shares(style: Style) -> dict[str | Held, float] | None:
+    if style is None:
+        return None
+    if isinstance(style, Image.Image):
+        return {Held(style): 1.0}
     if isinstance(style, (str, Path)):
-        style = {str(style): 1.0}
-    if style is not None and (not isinstance(style, (Mapping, DictConfig)) or not style):
-        raise UserError(f"style={style}: give a name, or shares such as {{wave: 0.5, starry: 0.5}}")
-    return net.pick(style, info, path), info
+        return {str(style): 1.0}
+    if not isinstance(style, Mapping):
+        raise TypeError(
+            f"style is a {type(style).__name__}; give a name, a picture's file, a PIL image, or shares of several"
+        )
+    if not style:
+        raise UserError("style={}: give shares, such as {wave: 0.5, starry: 0.5}")
+    return {str(name): share for name, share in style.items()}
 
 
 def ancestor(net: Net, info: dict) -> str:

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from numbers import Integral, Real
+from numbers import Integral, Real  # NumPy's scalars are of these kinds, too
 
 
 class UserError(Exception):

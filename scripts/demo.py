@@ -1,6 +1,7 @@
 """The first run: trains style=wave on the sample photographs, restyles a held-out one, lays the three side by side.
 
-Further arguments go to the training, such as style=mosaic, or style=custom style.image=painting.jpg.
+Further arguments go to the training, such as style=mosaic, or style=custom style.image=painting.jpg. Of several styles the
+first is shown.
 """
 
 import subprocess
@@ -14,22 +15,25 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import fastnst  # noqa: E402
+from fastnst.commands.options import paintings_of  # noqa: E402
 from fastnst.data.files import sample_photographs  # noqa: E402
+from fastnst.evaluation.measurements import load_painting  # noqa: E402
 from fastnst.images import load_rgb  # noqa: E402
+from fastnst.inference.stylizer import Stylizer  # noqa: E402
 
 HEIGHT = 384  # px, of the three pictures
 
 
 def main() -> None:
     run = Path(f"outputs/demo/{datetime.now():%Y-%m-%d_%H-%M-%S-%f}")
-    train = [sys.executable, str(ROOT / "scripts" / "train.py"), "experiment=demo", f"run_dir={run}", *sys.argv[1:]]
+    train = [sys.executable, str(ROOT / "scripts" / "train.py"), "experiment=demo", *sys.argv[1:], f"run_dir={run}"]
     status = subprocess.run(train).returncode
     if status:
         sys.exit(status)
     trained = OmegaConf.load(run / "config.yaml")
-    photograph, painting = load_rgb(sample_photographs()[1][0]), load_rgb(trained.style.image)
-    result = fastnst.load(trained.out)(photograph)
+    style, file = next(iter(paintings_of(trained.style).items()))
+    photograph, painting = load_rgb(sample_photographs()[1][0]), load_rgb(file)
+    result = Stylizer(load_painting(Path(trained.out), style, file))(photograph)
     pictures = [p.resize((round(p.width * HEIGHT / p.height), HEIGHT), Image.Resampling.LANCZOS)
                 for p in (painting, photograph, result)]  # fmt: skip
     sheet = Image.new("RGB", (sum(p.width for p in pictures) + 16, HEIGHT), "white")

@@ -6,6 +6,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone works from anywhere, installed or not
 
 if __name__ == "__main__":
-    from fastnst.commands.serve import main
+    from fastnst.commands.entry import serve
 
-    main()
+    serve()

@@ -40,9 +40,37 @@ def test_a_checkpoint_of_one_style_refuses_a_name(tmp_path):
     with pytest.raises(UserError, match="holds one style"):
         load_style(tmp_path / "one.safetensors", "wave")
     random_arbitrary(tmp_path)
-    for style in ({}, 5, [1]):
-        with pytest.raises(UserError, match="give"):
-            load_style(tmp_path / "any.safetensors", style)
+    with pytest.raises(UserError, match="give shares"):
+        load_style(tmp_path / "any.safetensors", {})
+
+
+@pytest.mark.parametrize("kind", [bytes, np.ndarray, torch.Tensor, int, list])
+def test_what_is_no_picture_is_a_type_error(tmp_path, stylizer, kind):
+    random_arbitrary(tmp_path)
+    array = np.asarray(picture(0))
+    given = {bytes: b"x", np.ndarray: array, torch.Tensor: torch.from_numpy(array.copy()), int: 5, list: [1]}[kind]
+    with pytest.raises(TypeError, match=f"style is a {kind.__name__}; give .* a PIL image"):
+        fastnst.load(tmp_path / "any.safetensors", style=given)
+    with pytest.raises(TypeError, match=f"give a PIL image, .* not a {kind.__name__}"):
+        stylizer(given)
+
+
+def test_a_painting_is_a_path_or_a_picture(tmp_path):
+    random_arbitrary(tmp_path)
+    picture(1, 80, 60).rotate(90, expand=True).save(tmp_path / "upright.png")
+    exif = Image.Exif()
+    exif[0x0112] = 8  # a quarter turn
+    picture(1, 80, 60).save(tmp_path / "turned.png", exif=exif)
+    files = [str(tmp_path / "upright.png"), tmp_path / "upright.png", {tmp_path / "upright.png": 1.0}]
+    files += [Image.open(tmp_path / "upright.png"), Image.open(tmp_path / "turned.png")]
+    results = [fastnst.load(tmp_path / "any.safetensors", style=style)(picture(0)).tobytes() for style in files]
+    assert len(set(results)) == 1
+    other = fastnst.load(tmp_path / "any.safetensors", style=picture(2))
+    assert other(picture(0)).tobytes() != results[0]
+    for name, net in (("one", TransformNet(width=4)), ("many", random_multi())):
+        export(tmp_path / f"{name}.safetensors", net, {})
+        with pytest.raises(UserError, match="style=a picture: "):
+            fastnst.load(tmp_path / f"{name}.safetensors", style=picture(2))
 
 
 def test_pickles_do_not_run(tmp_path):

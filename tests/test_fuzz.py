@@ -25,7 +25,7 @@ from safetensors.torch import save
 from fastnst.checkpoint import export, load_net
 from fastnst.errors import UserError
 from fastnst.images import SUFFIXES, decode, load_rgb
-from fastnst.inference.stylizer import Stylizer, stylize_file
+from fastnst.inference.stylizer import Controls, Stylizer, stylize_file
 from fastnst.models.transform_net import TransformNet
 from fastnst.web.page import Studio
 
@@ -171,7 +171,7 @@ def test_page(place):
     def run(data, strength, preserve_color, style_scale):
         source.write_bytes(data)
         before = set(folder.rglob("*"))
-        done = attempt("page", lambda: studio.restyle(str(source), "style", strength, preserve_color, style_scale))
+        done = attempt("page", lambda: studio.restyle(str(source), "style", Controls(strength, preserve_color, style_scale)))
         assert len(set(folder.rglob("*")) - before) == (2 if done else 0)  # a picture in a folder of its own
 
     run()

@@ -1,6 +1,8 @@
 """Imports run one way, from the commands down to the errors: no circle, and no arrow back up, in functions neither."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 
@@ -10,7 +12,7 @@ from conftest import ROOT
 # A part, a module or a package directly below fastnst, imports from itself and from the levels above its own in this list.
 LEVELS = (
     {"errors"},
-    {"files", "memory"},
+    {"files", "memory", "shipped"},
     {"images", "plots"},
     {"data", "losses"},
     {"models"},
@@ -52,7 +54,8 @@ def violations(modules: dict[str, str]) -> list[str]:
     for module, text in modules.items():
         graph[module] = set(imported(text, modules)) - {"fastnst.__version__"}
         if module == "fastnst":  # `fastnst.load` is the library's front door, which nothing inside goes through
-            wrong += [f"fastnst -> {name}" for name in graph.pop(module) if name != "fastnst.inference.stylizer"]
+            front = {"fastnst.inference.stylizer", "fastnst.checkpoint"}
+            wrong += [f"fastnst -> {name}" for name in graph.pop(module) if name not in front]
             continue
         part = module.split(".")[1]
         for name in graph[module]:
@@ -94,3 +97,10 @@ def test_a_wrong_import_is_found(module, line):
     modules = sources()
     modules[module] += f"\n{line}\n"
     assert violations(modules)
+
+
+def test_the_package_is_imported_without_torch():
+    code = (
+        "import sys, fastnst; fastnst.load; assert fastnst.__version__ and not {'torch', 'numpy', 'PIL'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

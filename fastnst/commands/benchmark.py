@@ -1,7 +1,6 @@
 """Times a training step, its parts, decoding and inference, and measures memory: read `benchmark` from top to bottom."""
 
 import json
-import sys
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -17,7 +16,6 @@ from fastnst.benchmark.measurements import (
 )
 from fastnst.benchmark.report import markdown
 from fastnst.benchmark.steps import DTYPES, measure_memory
-from fastnst.commands.cli import run
 from fastnst.commands.options import check_flags, check_whole, path_of, whole_numbers
 from fastnst.data.crops import Photographs, collate
 from fastnst.data.files import find_photographs
@@ -35,6 +33,7 @@ def benchmark(cfg: DictConfig) -> dict:
 
     Raises UserError for anything in `cfg` that cannot be used.
     """
+    keep_freed_memory()  # as training and inference do
     check_flags(cfg, "fast")
     check_whole(cfg, {"width": 1, "batch_size": 1, "size": LEAST, "rounds": 1, "data.count": 1})
     sizes, steps = whole_numbers(cfg, "inference_sizes", LEAST), memory_steps(cfg)
@@ -78,9 +77,3 @@ def memory_steps(cfg: DictConfig) -> list[list[int]]:
                 f"memory_steps={cfg.memory_steps}: give pairs of a batch from 1 and a side from {LEAST}, such as [[4,256]]"
             )
     return steps
-
-
-def main() -> None:
-    sys.argv[1:] = ["fast=true" if argument == "--fast" else argument for argument in sys.argv[1:]]
-    keep_freed_memory()  # as scripts/train.py and scripts/infer.py do
-    run(benchmark, "benchmark")

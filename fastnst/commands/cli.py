@@ -1,27 +1,24 @@
 """From a command line to a composed config, and from a user's mistake to one line on stderr and exit status 2."""
 
 import argparse
-import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from unittest import mock
 
 import hydra
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException, MissingConfigException
+from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from fastnst.commands.options import names_of
 from fastnst.errors import UserError, fail, line_of
+from fastnst.shipped import ARTWORKS, CONFIGS
 
-PACKAGE = Path(__file__).resolve().parents[1]
-# In a wheel configs and checkpoints lie inside the package, in a clone beside it.
-HOME = PACKAGE if (PACKAGE / "configs").is_dir() else PACKAGE.parent
-CONFIGS = HOME / "configs"
 PATH_KEYS = (
     "ckpt",
     "img",
@@ -40,16 +37,16 @@ PATH_KEYS = (
 )
 
 
-def run(task: Callable[[DictConfig], object], config_name: str) -> None:
+def run(task: str, config_name: str) -> None:
     """Calls `task` with configs/<config_name>.yaml and sys.argv's overrides; exits with 2 on a user's mistake.
 
+    task: a function of the config by its dotted name. It is imported when the options are composed and none is missing.
     Groups are the folders beside that file: from configs/inference none can be chosen, and `style` is a key there.
     """
     file = CONFIGS / config_name
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, and leaves the telling to us
     resolvers = {
-        "artwork": lambda name: str(PACKAGE / "assets" / "artworks" / name),
-        "shipped": lambda name: str(HOME / "checkpoints" / name),  # wherever the user stands
+        "artwork": lambda name: str(ARTWORKS / name),
         "styles": names_of,
         "title": lambda style: "+".join(names_of(style)),
     }
@@ -60,21 +57,19 @@ def run(task: Callable[[DictConfig], object], config_name: str) -> None:
 
     composed = False
 
-    @functools.wraps(task)
     def guarded(cfg: DictConfig) -> None:
         nonlocal composed
         composed = True
         with one_line_errors():
-            task(cfg)
+            for key in cfg:
+                if OmegaConf.is_missing(cfg, key):
+                    raise UserError(f"{key} is missing; give {key}=VALUE")
+            get_method(task)(cfg)
 
-    def refuse(self: argparse.ArgumentParser, message: str) -> None:
-        raise UserError(f"{message}; see --help")
+    guarded.__module__ = task.rpartition(".")[0]  # whose name Hydra gives to its jobs
 
-    argparse.ArgumentParser.error = refuse  # Hydra's parser would print its usage, many lines of it
-    # Python 3.14 looks into help texts, and one of Hydra 1.3's is not a text (facebookresearch/hydra#3121).
-    argparse.ArgumentParser._check_help = lambda self, action: None
     try:
-        with one_line_errors():
+        with one_line_errors(), parser_of_hydra():
             hydra.main(version_base="1.3", config_path=str(file.parent), config_name=file.name)(guarded)()
     except (ValueError, TypeError) as error:
         if composed:
@@ -83,11 +78,28 @@ def run(task: Callable[[DictConfig], object], config_name: str) -> None:
 
 
 @contextmanager
+def parser_of_hydra() -> Iterator[None]:
+    """Has Hydra's parser raise a UserError where it would print its usage, many lines of it, and start on Python 3.14."""
+
+    def refuse(self: argparse.ArgumentParser, message: str) -> None:
+        raise UserError(f"{message}; see --help")
+
+    changes = {"error": refuse}
+    if hasattr(argparse.ArgumentParser, "_check_help"):
+        # Python 3.14 looks into help texts, and one of Hydra 1.3's is not a text (facebookresearch/hydra#3121).
+        changes["_check_help"] = lambda self, action: None
+    with mock.patch.multiple(argparse.ArgumentParser, **changes):
+        yield
+
+
+@contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turns errors that the user can fix into one line on stderr and exit status 2; a bug keeps its traceback."""
     try:
         yield
-    except (UserError, HydraException, OmegaConfBaseException, MisconfigurationException, OSError) as error:
+    except Exception as error:
+        if not isinstance(error, (UserError, HydraException, OmegaConfBaseException, OSError)) and not from_trainer(error):
+            raise
         # Of the processes that torchrun or SLURM started on a machine, all of which meet the same, the first tells.
         rank = os.environ.get("LOCAL_RANK" if "TORCHELASTIC_RUN_ID" in os.environ else "SLURM_LOCALID", "0")
         sys.exit(fail(explain(error)) if rank == "0" else 2)
@@ -96,20 +108,21 @@ def one_line_errors() -> Iterator[None]:
 def quote(argument: str, paths: Collection[str] = PATH_KEYS) -> str:
     """Quotes the value of an override that is a path, so that Hydra's grammar leaves its =, (, [ and spaces alone.
 
-    paths: the keys that hold one. What is there is taken by its name, even one in quotes, in brackets or with ${ in it.
+    paths: the keys that hold one. What is there under that very name is taken as it is, with quotes, brackets and ${}.
     """
-    key, equals, value = argument.partition("=")
+    key, _, value = argument.partition("=")
     if key.lstrip("+") not in paths or value in ("", "null", "???"):
         return argument
-    is_list = value[:1] + value[-1:] == {"ckpt": "[]", "style": "{}"}.get(key)
     if os.path.exists(value):
-        value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
-    elif value[0] in "'\"" or is_list:
+        value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)  # OmegaConf would look up what is in the brackets
+    elif value[0] in "'\"" or value[0] + value[-1] == {"ckpt": "[]", "style": "{}"}.get(key):
         return argument
-    # Backslashes before a quote are doubled; the last quote is ours.
-    escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
-    escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
-    return f"{key}{equals}'{escaped}'"
+    return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
+
+
+def from_trainer(error: BaseException) -> bool:
+    """Whether Lightning raised it over the trainer's settings; told by its name, as importing Lightning takes seconds."""
+    return type(error).__name__ == "MisconfigurationException"
 
 
 def explain(error: BaseException) -> str:
@@ -123,7 +136,7 @@ def explain(error: BaseException) -> str:
             return f"{group}={name}: there is no such {group}; there are {', '.join(sorted(cause.options))}"
         if isinstance(cause, MissingMandatoryValue):
             return f"{cause.full_key} is missing; give {cause.full_key}=VALUE"
-        if isinstance(cause, MisconfigurationException):
+        if from_trainer(cause):
             return f"{line_of(cause)} Give another trainer, such as trainer=cpu, or other trainer settings"
         cause = cause.__cause__
     return line_of(error)

@@ -3,14 +3,12 @@
 import itertools
 import json
 import statistics
-import sys
 
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor
 
-from fastnst.commands.cli import run
 from fastnst.commands.options import check_flags, check_whole, painting_of, path_of, whole_numbers
 from fastnst.data.files import find_photographs, is_readable, sample_photographs
 from fastnst.errors import UserError
@@ -22,6 +20,7 @@ from fastnst.images import best_device, save
 from fastnst.losses.objective import without_parts
 from fastnst.losses.vgg import LossNetwork
 from fastnst.optimization import optimize
+from fastnst.shipped import checkpoint_file
 
 FAST = {"count": 1, "size": 128, "iterations": [2, 4], "speed_sizes": [64]}
 LEAST = 64  # px; below it the artefact figures say nothing
@@ -39,7 +38,8 @@ def evaluate(cfg: DictConfig) -> dict:
     speed_sizes = FAST["speed_sizes"] if cfg.fast else whole_numbers(cfg, "speed_sizes", LEAST)
     out, (style, painting_file) = path_of(cfg, "out"), painting_of(cfg.style)
     out = out / "fast" if cfg.fast else out
-    net, info = load_painting(path_of(cfg, "ckpt"), style, painting_file)
+    checkpoint = checkpoint_file(path_of(cfg, "ckpt"))
+    net, info = load_painting(checkpoint, style, painting_file)
     paths = sample_photographs()[1] if cfg.data.root is None else find_photographs(path_of(cfg, "data.root"))
     paths = list(itertools.islice(filter(is_readable, paths), count))
     if not paths:
@@ -95,7 +95,7 @@ def evaluate(cfg: DictConfig) -> dict:
     median = statistics.median_low(most + 1 if r["worth"] is None else r["worth"] for r in results)
     summary = {
         "checkpoint": str(cfg.ckpt),
-        "checkpoint_mb": path_of(cfg, "ckpt").stat().st_size / 1e6,
+        "checkpoint_mb": checkpoint.stat().st_size / 1e6,
         "style": style,
         "steps": info.get("steps"),
         "size": size,
@@ -115,8 +115,3 @@ def evaluate(cfg: DictConfig) -> dict:
     save(contact_sheet(rows, titles), out / "contact.png")
     print(f"\n{table}\n{out}")
     return summary
-
-
-def main() -> None:
-    sys.argv[1:] = ["fast=true" if argument == "--fast" else argument for argument in sys.argv[1:]]
-    run(evaluate, "evaluate")

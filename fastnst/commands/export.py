@@ -5,8 +5,7 @@ import copy
 from omegaconf import DictConfig
 
 from fastnst.checkpoint import load_style
-from fastnst.commands.cli import run
-from fastnst.commands.options import check_flags, path_of
+from fastnst.commands.options import check_flags, path_of, style_of
 from fastnst.errors import UserError
 from fastnst.files import check_writable
 from fastnst.inference.export import SUFFIX, Product, export_product, largest_difference, load_exported
@@ -23,7 +22,7 @@ def export(cfg: DictConfig) -> None:
     if cfg.page and (cfg.format, cfg.processing) != ("onnx", "inside"):
         raise UserError("page=true: the page runs format=onnx with processing=inside")
     checkpoint, path, suffix = path_of(cfg, "ckpt"), path_of(cfg, "out"), SUFFIX[cfg.format]
-    net, info = load_style(checkpoint, cfg.style)
+    net, info = load_style(checkpoint, style_of(cfg))
     net = net.at(1.0)
     if path.suffix in SUFFIX.values() and path.suffix != suffix:
         raise UserError(f"out={path}: a file of format={cfg.format} ends in {suffix}")
@@ -40,7 +39,3 @@ def export(cfg: DictConfig) -> None:
         folder = path.with_name(f"{path.stem}_page")
         export_page(path, folder)
         print(f"{folder}: serve it with python -m http.server --directory {folder}")
-
-
-def main() -> None:
-    run(export, "inference/export")

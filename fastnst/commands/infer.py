@@ -9,12 +9,11 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from tqdm import tqdm
 
-from fastnst.commands.cli import run
-from fastnst.commands.options import as_path, check_numbers, check_whole, path_of
+from fastnst.commands.options import as_path, check_numbers, check_whole, path_of, style_of
 from fastnst.errors import UserError, line_of
 from fastnst.images import SUFFIXES, is_folder
 from fastnst.inference import film
-from fastnst.inference.stylizer import LEAST, Stylizer, check_controls, free_memory, stylize_file
+from fastnst.inference.stylizer import LEAST, Controls, Stylizer, free_memory, stylize_file
 from fastnst.memory import keep_freed_memory
 
 
@@ -23,17 +22,16 @@ def infer(cfg: DictConfig) -> None:
 
     Raises UserError if nothing can be done at all.
     """
+    keep_freed_memory()
     check_whole(cfg, {"size": LEAST}, optional=["size"])
-    controls = {key: cfg[key] for key in ("strength", "preserve_color", "style_scale", "tile")}
-    check_controls(**controls)
+    controls = Controls(cfg.strength, cfg.preserve_color, cfg.style_scale, cfg.tile)
     checkpoints = [as_path(path, "ckpt") for path in (cfg.ckpt if OmegaConf.is_list(cfg.ckpt) else [cfg.ckpt])]
     check_numbers(cfg, {"temporal": (0, 1)})
     name = "+".join(path.stem for path in checkpoints)
     source, out = path_of(cfg, "img"), path_of(cfg, "out")
     # Pillow's limit is for servers. It refuses twice so many px, of four bytes, before it reads a picture or a painting.
     Image.MAX_IMAGE_PIXELS = free_memory(torch.device("cpu")) // 8
-    style = cfg.style
-    style = OmegaConf.to_container(style) if OmegaConf.is_config(style) else style
+    style = style_of(cfg)
     if style is not None:
         name += "_" + "+".join(Path(str(key)).stem for key in ([style] if isinstance(style, str) else style))
     if source.is_file() and source.suffix.lower() in film.READ:
@@ -42,7 +40,7 @@ def infer(cfg: DictConfig) -> None:
         suffix = ".mp4" if source.suffix.lower() in film.SUFFIXES else ".mkv"
         target = out if out.suffix.lower() in film.SUFFIXES else out / f"{source.stem}_{name}{suffix}"
         infer_film(
-            Stylizer(*checkpoints, weights=cfg.weights, style=style), source, target, cfg.size, cfg.temporal, controls
+            Stylizer(*checkpoints, weights=cfg.weights, style=style), source, target, cfg.size, controls, cfg.temporal
         )
         return
     root, pictures = find_pictures(str(source))
@@ -60,7 +58,7 @@ def infer(cfg: DictConfig) -> None:
                 def show(share: float) -> None:
                     bar.update(round(100 * share) - bar.n)  # noqa: B023
 
-                stylize_file(stylizer, picture, target, cfg.size, **controls, progress=show)
+                stylize_file(stylizer, picture, target, cfg.size, controls, show)
         except Exception as error:  # whatever one file raises, the others are restyled
             if not isinstance(error, UserError) and len(pictures) == 1:
                 raise
@@ -94,7 +92,7 @@ def name_results(pictures: list[Path], root: Path, out: Path, name: str) -> list
 
 
 def infer_film(
-    stylizer: Stylizer, source: Path, target: Path, size: int | None, temporal: float, controls: dict[str, object]
+    stylizer: Stylizer, source: Path, target: Path, size: int | None, controls: Controls, temporal: float
 ) -> None:
     """Restyles a film, with a progress bar. Raises UserError if it cannot be done."""
     if target.resolve() == source.resolve():
@@ -105,7 +103,7 @@ def infer_film(
             bar.total = total
             bar.update(done - bar.n)
 
-        film.restyle_film(stylizer, source, target, size, temporal, show, **controls)
+        film.restyle_film(stylizer, source, target, size, controls, temporal, show)
     print(target)
 
 
@@ -138,8 +136,3 @@ def find_pictures(img: str) -> tuple[Path, list[Path]]:
 
 def _common_parent(paths: list[Path]) -> Path:
     return next(parent for parent in paths[0].parents if all(p.is_relative_to(parent) for p in paths))
-
-
-def main() -> None:
-    keep_freed_memory()
-    run(infer, "inference/infer")

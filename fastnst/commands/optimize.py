@@ -8,7 +8,6 @@ from omegaconf import DictConfig, OmegaConf
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from fastnst.commands.cli import run
 from fastnst.commands.options import check_numbers, check_whole, painting_of, path_of, whole_numbers
 from fastnst.errors import UserError
 from fastnst.files import check_writable
@@ -93,7 +92,3 @@ def of_pass(cfg: DictConfig, key: str, number: int) -> object:
     if not len(value):
         raise UserError(f"{key}=[]: give a value, or one for each of sizes={cfg.sizes}")
     return value[min(number, len(value) - 1)]
-
-
-def main() -> None:
-    run(optimize_file, "optimize")

@@ -1,5 +1,6 @@
 """What a composed config holds, checked: each value of the wrong kind is a UserError that names its key."""
 
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -40,19 +41,26 @@ def check_flags(cfg: DictConfig, *keys: str) -> None:
 
 
 def path_of(cfg: DictConfig, key: str) -> Path:
-    """The path that `key` holds, a leading ~ expanded. Raises UserError if it holds none."""
+    """The path that `key` holds, see `as_path`. Raises UserError if it holds none."""
     return as_path(OmegaConf.select(cfg, key, throw_on_missing=True), key)
 
 
 def as_path(value: object, key: str) -> Path:
-    """`value` as a path, a leading ~ expanded unless that is there; `key` is named in the UserError if it is none."""
+    """`value` as a path, a leading ~ expanded unless there is a file of that name.
+
+    `key` is named in the UserError if it is none.
+    """
     if not isinstance(value, str) or not value.strip():
         raise UserError(f"{key}={value}: give a path")
     try:
-        path = Path(value)
-        return path if path.exists() else path.expanduser()
+        return Path(value) if os.path.exists(value) else Path(value).expanduser()
     except RuntimeError as error:
         raise UserError(f"{key}={value}: {error}") from None
+
+
+def style_of(cfg: DictConfig) -> str | dict[str, float] | None:
+    """Which style of a checkpoint `style` chooses: a name, a file, or shares of several."""
+    return OmegaConf.to_container(cfg.style) if OmegaConf.is_config(cfg.style) else cfg.style
 
 
 def names_of(style: DictConfig) -> list[str]:

@@ -6,7 +6,6 @@ import sys
 
 from omegaconf import DictConfig
 
-from fastnst.commands.cli import run
 from fastnst.commands.options import check_whole, path_of
 from fastnst.data.files import find_photographs, is_readable
 from fastnst.data.packing import claim, pack_shards
@@ -38,7 +37,3 @@ def pack(cfg: DictConfig) -> dict[str, int]:
     print(f"{written} photographs in {shards} shards, {bad} files skipped")
     print(f"data=webdataset data.urls='{out}/{{000000..{shards - 1:06}}}.tar'")
     return {"photographs": written, "shards": shards, "bad": bad}
-
-
-def main() -> None:
-    run(pack, "pack")

@@ -1,12 +1,13 @@
 """Serves the page on localhost."""
 
 import socket
+from pathlib import Path
 
 from omegaconf import DictConfig
 
-from fastnst.commands.cli import run
 from fastnst.commands.options import check_numbers, check_whole, path_of
 from fastnst.errors import UserError, line_of
+from fastnst.shipped import CHECKPOINTS
 from fastnst.web.page import clear_on_sigterm, launch
 
 
@@ -18,9 +19,9 @@ def serve(cfg: DictConfig, block: bool = True):
     check_numbers(cfg, {"max_megabytes": (0.1, 1e4), "max_megapixels": (0.1, 1e3)})
     check_whole(cfg, {"port": 1}, optional=["port"])
     check_address(cfg.host, cfg.port or 0)
-    page, address = launch(
-        path_of(cfg, "checkpoints"), cfg.host, cfg.port, int(cfg.max_megabytes * 1e6), cfg.max_megapixels * 1e6
-    )
+    here = Path("checkpoints")
+    folder = (here if here.is_dir() else CHECKPOINTS) if cfg.checkpoints is None else path_of(cfg, "checkpoints")
+    page, address = launch(folder, cfg.host, cfg.port, int(cfg.max_megabytes * 1e6), cfg.max_megapixels * 1e6)
     print(f"fastnst is at {address}", flush=True)
     if block:
         clear_on_sigterm(page.folder)
@@ -37,7 +38,3 @@ def check_address(host: object, port: int) -> None:
         socket.create_server(address, family=family).close()
     except (OSError, UnicodeError) as error:
         raise UserError(f"host={host}, port={port or None}: cannot be served at ({line_of(error)})") from None
-
-
-def main() -> None:
-    run(serve, "serve")

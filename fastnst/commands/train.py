@@ -13,7 +13,6 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from fastnst import __version__
 from fastnst.checkpoint import export
-from fastnst.commands.cli import run
 from fastnst.commands.options import check_flags, check_numbers, check_whole, paintings_of, path_of
 from fastnst.errors import UserError, line_of
 from fastnst.files import check_file
@@ -43,6 +42,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
 
     Raises UserError for anything in `cfg` that cannot be used.
     """
+    keep_freed_memory()
+    torch.set_float32_matmul_precision("high")
     check_whole(cfg, LEAST)
     check_flags(cfg, "compile")
     check_numbers(cfg, {"stability.weight": (0, 1e6), "stability.noise": (0, 1)})
@@ -166,9 +167,3 @@ def check_launch(trainer: pl.Trainer) -> None:
             launcher.cluster_environment.validate_settings(trainer.num_devices, trainer.num_nodes)
         except ValueError as error:
             raise UserError(f"{' '.join(str(error).split())} (trainer.devices, trainer.num_nodes)") from None
-
-
-def main() -> None:
-    keep_freed_memory()
-    torch.set_float32_matmul_precision("high")
-    run(train, "train")

@@ -10,7 +10,7 @@ from PIL import Image, ImageFilter
 from fastnst.errors import UserError
 from fastnst.files import check_writable, whole
 from fastnst.images import fit
-from fastnst.inference.stylizer import Stylizer
+from fastnst.inference.stylizer import DEFAULTS, Controls, Stylizer
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv")
 READ = (*SUFFIXES, ".webm", ".avi")  # mkv takes their sound
@@ -22,16 +22,15 @@ def restyle_film(
     source: Path,
     target: Path,
     size: int | None = None,
+    controls: Controls = DEFAULTS,
     temporal: float = 0.0,
     progress: Callable[[int, int | None], object] = lambda done, total: None,
-    **controls: object,
 ) -> None:
     """Restyles a film frame by frame, written whole or not at all, as H.264 with the times of the source's frames.
 
-    size: the long side in px is reduced to it if it is longer. temporal: see `Damping`. controls: as `Stylizer.restyle`
-    takes them. progress: called with the frames done and, where the file tells, how many there are. A rotation is carried
-    out; the range and matrix of the colours stay the source's. Raises UserError for a file that is not a whole film, or
-    cannot be written.
+    size: the long side in px is reduced to it if it is longer. temporal: see `Damping`. progress: called with the frames
+    done and, where the file tells, how many there are. A rotation is carried out; the range and matrix of the colours stay
+    the source's. Raises UserError for a file that is not a whole film, or cannot be written.
     """
     try:
         import av
@@ -46,12 +45,12 @@ def restyle_film(
             av.open(str(source)) as film,
             av.open(str(part), "w") as result,
         ):
-            _restyle(stylizer, film, result, size, Damping(temporal), progress, controls)
+            _restyle(stylizer, film, result, size, controls, Damping(temporal), progress)
     except (av.FFmpegError, ValueError, IndexError) as error:
         raise UserError(f"{source}: cannot be restyled as a film ({error})") from None
 
 
-def _restyle(stylizer: Stylizer, film, result, size: int | None, damping: "Damping", progress, controls: dict) -> None:
+def _restyle(stylizer: Stylizer, film, result, size: int | None, controls: Controls, damping: "Damping", progress) -> None:
     video = film.streams.video[0]  # IndexError: a file of sound alone
     video.thread_type = "AUTO"
     rate = video.average_rate or 25
@@ -71,7 +70,7 @@ def _restyle(stylizer: Stylizer, film, result, size: int | None, damping: "Dampi
             encoder.codec_context.time_base = video.time_base
             for name in ("color_range", "colorspace", "color_primaries", "color_trc"):
                 setattr(encoder.codec_context, name, getattr(video.codec_context, name))
-        for frame, photograph, restyled in zip(frames, upright, stylizer.restyle(upright, **controls), strict=True):
+        for frame, photograph, restyled in zip(frames, upright, stylizer.restyle(upright, controls), strict=True):
             picture = type(frame).from_image(damping(photograph, restyled))
             picture = picture.reformat(
                 format="yuv420p", dst_colorspace=_matrix(video), dst_color_range=video.codec_context.color_range or 1

@@ -3,6 +3,7 @@
 import copy
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,28 +25,63 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 LEAST = 16  # px; the transform net's smallest side
+Loaded = tuple[TransformNet | Painted, dict]  # a net of one style, and its checkpoint's info
 BYTES = 40  # of memory that one pass takes for each px and each channel of the net's width, with a margin
+
+
+@dataclass(frozen=True)
+class Controls:
+    """How a picture is restyled.
+
+    strength: from 0, the photograph, to 1, the result; with a zero-shot net, from the photograph's own style to the
+    painting's. preserve_color: the photograph's chroma (Cb, Cr) with the result's luminance (Y).
+    style_scale: the strokes' size, 0.1-10; the net works on a picture so many times smaller.
+    tile: rows of the picture computed at a time, or columns where it is wider than high (see `tiling`: the same result in
+    less memory); None: all at once; `auto`: all at once if there is memory for it.
+    Raises UserError for any other value.
+    """
+
+    strength: float = 1.0
+    preserve_color: bool = False
+    style_scale: float = 1.0
+    tile: int | str | None = "auto"
+
+    def __post_init__(self) -> None:
+        for name, least, most in (("strength", 0, 1), ("style_scale", 0.1, 10)):
+            if not is_number(getattr(self, name), least, most):
+                raise UserError(f"{name}={getattr(self, name)}: give a number from {least} to {most}")
+            object.__setattr__(self, name, float(getattr(self, name)))  # NumPy's scalars overflow
+        if not isinstance(self.preserve_color, bool):
+            raise UserError(f"preserve_color={self.preserve_color}: give true or false")
+        if self.tile not in ("auto", None):
+            if not is_whole(self.tile, LEAST):
+                raise UserError(f"tile={self.tile}: give auto, null or a number of rows from {LEAST}")
+            object.__setattr__(self, "tile", int(self.tile))
+
+
+DEFAULTS = Controls()
 
 
 class Stylizer:
     """A trained style, called with a PIL image; or several, mixed: by their weights if they have one ancestor, or else by
     their results.
 
-    paths: an exported .safetensors or a Lightning .ckpt, or several. weights: the share of each, scaled to a sum of 1; the
+    checkpoints: each an exported .safetensors, a Lightning .ckpt, the name of a shipped one, or what `load_style` gives for
+    one, (net, info). weights: the share of each, scaled to a sum of 1; the
     same for all if left out. style: which of a checkpoint's styles, see `fastnst.checkpoint.load_style`.
     Raises UserError if a file is neither, or for weights or styles that do not fit.
     `info` holds what the (first) checkpoint says of itself: style, objective, steps, version.
     """
 
-    def __init__(self, *paths: str | Path, weights: Sequence[float] | None = None, style: Style = None):
-        if not paths:
+    def __init__(self, *checkpoints: str | Path | Loaded, weights: Sequence[float] | None = None, style: Style = None):
+        if not checkpoints:
             raise UserError("ckpt=[]: give a checkpoint")
-        weights = [1.0] * len(paths) if weights is None else weights
-        if not isinstance(weights, (Sequence, np.ndarray)) or isinstance(weights, str) or len(weights) != len(paths):
-            raise UserError(f"weights={weights}: give one for each of the {len(paths)} checkpoints")
+        weights = [1.0] * len(checkpoints) if weights is None else weights
+        if not isinstance(weights, (Sequence, np.ndarray)) or isinstance(weights, str) or len(weights) != len(checkpoints):
+            raise UserError(f"weights={weights}: give one for each of the {len(checkpoints)} checkpoints")
         self.weights = scaled(weights, f"weights={weights}")
         self.device = best_device()
-        loaded = [load_style(path, style) for path in paths]
+        loaded = [given if isinstance(given, tuple) else load_style(given, style) for given in checkpoints]
         self.styles, self.info = [style for style, _ in loaded], loaded[0][1]
         self.nets = [self._ready(style.at(1.0)) for style in self.styles]
         if are_relatives(loaded):
@@ -58,37 +94,35 @@ class Stylizer:
         self,
         image: Image.Image,
         size: int | None = None,
+        controls: Controls = DEFAULTS,
         *,
-        strength: float = 1.0,
-        preserve_color: bool = False,
-        style_scale: float = 1.0,
-        tile: int | str | None = "auto",
         progress: Callable[[float], object] = lambda share: None,
+        **changes: float | str | None,
     ) -> Image.Image:
         """Restyles any picture; the result is upright RGB, or RGBA where the picture has transparency.
 
         size: the long side in px is reduced to it if it is longer. ICC profile and EXIF (less the orientation, which is
         carried out; all of it, where a tag of a wrong type cannot be written) are in the result's `info`.
-        strength: from 0, the photograph, to 1, the result; with a zero-shot net, from the photograph's own style to the
-        painting's. preserve_color: the photograph's chroma (Cb, Cr) with the result's luminance (Y).
-        style_scale: the strokes' size; the net works on a picture so many times smaller.
-        tile: rows of the picture computed at a time, or columns where it is wider than high (see `tiling`: the same result
-        in less memory); None: all at once; `auto`: all at once if there is memory for it. progress: called with the share
-        done of a picture in strips.
-        Raises ValueError for a picture with a side below 16 px, there or at the working size, UserError for other values.
+        changes: of single controls, such as strength=0.7. progress: called with the share done of a picture in strips.
+        Raises TypeError for anything but a PIL image, ValueError for a picture with a side below 16 px, there or at the
+        working size, UserError for other values.
         """
         if not isinstance(image, Image.Image):
-            raise TypeError(f"give a PIL image, as Image.open or Image.fromarray makes one, not {type(image).__name__}")
-        check_controls(strength, preserve_color, style_scale, tile)
+            raise TypeError(
+                f"give a PIL image, such as Image.open(file) or Image.fromarray(array), not a {type(image).__name__}"
+            )
+        if size is not None and not is_whole(size, LEAST):
+            raise UserError(f"size={size}: give a whole number from {LEAST}")
+        controls = replace(controls, **changes)
         profile = image.info.get("icc_profile")
         # Copies are avoided where nothing changes: a picture may be a good part of the memory.
         image = upright(image)
         exif = exif_of(image)
         image = image.convert("RGBA") if has_alpha(image) else to_rgb(image)
         if size is not None and max(image.size) > size:
-            image = fit(image, size)
+            image = fit(image, int(size))
         alpha = image.getchannel("A") if image.mode == "RGBA" else None
-        (result,) = self.restyle([to_rgb(image)], strength, preserve_color, style_scale, tile, progress)
+        (result,) = self.restyle([to_rgb(image)], controls, progress)
         if alpha is not None:
             result.putalpha(alpha)
         # A profile for CMYK or grayscale values says nothing of the RGB ones that come out.
@@ -102,17 +136,14 @@ class Stylizer:
     def restyle(
         self,
         photographs: list[Image.Image],
-        strength: float = 1.0,
-        preserve_color: bool = False,
-        style_scale: float = 1.0,
-        tile: int | str | None = "auto",
+        controls: Controls = DEFAULTS,
         progress: Callable[[float], object] = lambda share: None,
     ) -> list[Image.Image]:
         """Restyles RGB pictures of one size in one pass, as `__call__` does one."""
         size = photographs[0].size
-        working = photographs
-        if style_scale != 1:
-            working = [fit(photograph, max(1, round(max(size) / style_scale))) for photograph in photographs]
+        working, strength = photographs, controls.strength
+        if controls.style_scale != 1:
+            working = [fit(photograph, max(1, round(max(size) / controls.style_scale))) for photograph in photographs]
         if min(working[0].size) < LEAST:
             raise ValueError(f"{working[0].width} x {working[0].height} px is too small; {LEAST} px is the least side")
         nets, results = self.nets, []
@@ -120,13 +151,13 @@ class Stylizer:
             # Between two styles, and not between two pictures: strokes fade without a double image.
             nets, strength = [self._ready(self.styles[0].at(strength, photographs[0]))], 1.0
         pixels = [np.asarray(picture) for picture in working]
-        mixed = self._mixed(nets, np.stack(pixels) if len(pixels) > 1 else pixels[0][None], tile, progress)
+        mixed = self._mixed(nets, np.stack(pixels) if len(pixels) > 1 else pixels[0][None], controls.tile, progress)
         del pixels
         for photograph, pixels in zip(photographs, mixed, strict=True):
             result = Image.fromarray(pixels)
             if result.size != size:
                 result = result.resize(size, Image.Resampling.LANCZOS)
-            if preserve_color:
+            if controls.preserve_color:
                 luminance, _, _ = result.convert("YCbCr").split()
                 _, *chroma = photograph.convert("YCbCr").split()
                 result = Image.merge("YCbCr", (luminance, *chroma)).convert("RGB")
@@ -154,7 +185,7 @@ class Stylizer:
         return results.clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
-def are_relatives(loaded: Sequence[tuple[TransformNet | Painted, dict]]) -> bool:
+def are_relatives(loaded: Sequence[Loaded]) -> bool:
     """Whether nets, each with its checkpoint's info, go back to one net by training, so that their weights can be mixed."""
     if len(loaded) < 2 or not all(isinstance(net, TransformNet) for net, _ in loaded):
         return False
@@ -169,17 +200,6 @@ def interpolated(nets: Sequence[TransformNet], shares: Sequence[float]) -> Trans
         if tensor.is_floating_point():  # batch normalization counts its batches too
             tensor.copy_(sum(share * state[name] for share, state in zip(shares, states, strict=True)))
     return net
-
-
-def check_controls(strength: object, preserve_color: object, style_scale: object, tile: object) -> None:
-    """Raises UserError for a value that `Stylizer` does not take."""
-    for name, value, least, most in (("strength", strength, 0, 1), ("style_scale", style_scale, 0.1, 10)):
-        if not is_number(value, least, most):
-            raise UserError(f"{name}={value}: give a number from {least} to {most}")
-    if not isinstance(preserve_color, bool):
-        raise UserError(f"preserve_color={preserve_color}: give true or false")
-    if tile not in ("auto", None) and not is_whole(tile, LEAST):
-        raise UserError(f"tile={tile}: give auto, null or a number of rows from {LEAST}")
 
 
 def free_memory(device: torch.device) -> int:
@@ -218,11 +238,18 @@ def check_memory(shape: tuple[int, int], width: int, size: int | None = None, st
         )
 
 
-def stylize_file(stylizer: Stylizer, source: Path, target: Path, size: int | None = None, **controls: object) -> None:
+def stylize_file(
+    stylizer: Stylizer,
+    source: Path,
+    target: Path,
+    size: int | None = None,
+    controls: Controls = DEFAULTS,
+    progress: Callable[[float], object] = lambda share: None,
+) -> None:
     """Restyles one file into another, written whole or not at all; the suffix of `target` chooses the format.
 
-    controls: as `Stylizer` takes them. Raises UserError, naming the file, if it is not a whole picture, is too small, or
-    `target` cannot be written.
+    size, progress: as `Stylizer` takes them. Raises UserError, naming the file, if it is not a whole picture, is too small,
+    or `target` cannot be written.
     """
     check_suffix(target)
     if target.resolve() == source.resolve():
@@ -230,9 +257,9 @@ def stylize_file(stylizer: Stylizer, source: Path, target: Path, size: int | Non
     try:
         with Image.open(source) as image:
             width = max(net.architecture["width"] for net in stylizer.nets)
-            check_memory(image.size, width, size, controls.get("style_scale", 1.0))
+            check_memory(image.size, width, size, controls.style_scale)
             image.load()
-            result = stylizer(image, size, **controls)
+            result = stylizer(image, size, controls, progress=progress)
     except (*UNREADABLE, UserError) as error:
         raise UserError(f"{source}: cannot be restyled ({line_of(error)})") from None
     save(result, target, **{key: value for key, value in result.info.items() if key in ("icc_profile", "exif")})

@@ -17,9 +17,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastnst.errors import UserError
 from fastnst.models.transform_net import HalvingConv2d, Residual, TransformNet
 
 Rows = Callable[[int, int], Tensor]  # rows first to last (exclusive) of a feature map, (1, C, last - first, W)
+
+
+# Layers that make each value of that value alone; batch normalization does so by its running statistics.
+POINTWISE = (
+    nn.BatchNorm2d, nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Softplus,
+    nn.Tanh, nn.Sigmoid, nn.Identity,
+)  # fmt: skip
 
 
 class Layer:
@@ -42,7 +50,7 @@ def restyle_in_strips(
     """The net's result for a picture, (H, W, 3) uint8, as the same; equal to the untiled pass within 1/255.
 
     strip: rows of the picture at a time, or columns where it is wider than high. progress: called with the share of the work
-    done so far, ever nearer to 1.
+    done so far, ever nearer to 1. Raises UserError for a net with a layer that strips do not know.
     """
     height, width, _ = picture.shape
     if width > height:
@@ -107,9 +115,7 @@ class _Work:
             return _transposed(module, below)
         if isinstance(module, nn.Upsample):
             return _enlarged(module, below)
-        if isinstance(module, nn.ReLU):
-            return Layer(lambda a, b: below(a, b).relu_(), below.height)
-        if isinstance(module, nn.BatchNorm2d):  # running statistics: no pass over the picture
+        if isinstance(module, POINTWISE):
             return Layer(lambda a, b: module(below(a, b)), below.height)
         if isinstance(module, nn.InstanceNorm2d):
             return self._instance_norm(module, below)
@@ -121,7 +127,11 @@ class _Work:
                     inner = self.keep(inner, kept)
                     kept = inner.kept
             return self.keep(Layer(lambda a, b: below(a, b) + inner(a, b), below.height), kept)
-        assert isinstance(module, nn.Sequential)
+        if not isinstance(module, nn.Sequential):
+            raise UserError(
+                f"tile: strips cannot be computed through {type(module).__name__}; give tile=null, "
+                "or teach them in fastnst/inference/tiling.py"
+            )
         for step in module:
             below = self.apply(step, below)
         return below

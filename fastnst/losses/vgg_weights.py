@@ -90,9 +90,9 @@ def _read_oxford(file: Path, digest: str) -> dict[str, Tensor]:
     try:
         data = file.read_bytes()
     except FileNotFoundError:
-        raise UserError(f"{file} is missing; rebuild it with scripts/build_loss_network.py") from None
+        raise UserError(f"{file} is missing; install fastnst again") from None
     if hashlib.sha256(data).hexdigest() != digest:
-        raise UserError(f"{file} is damaged (wrong SHA-256); restore it or rerun scripts/build_loss_network.py")
+        raise UserError(f"{file} is damaged (wrong SHA-256); install fastnst again")
     return load_safetensors(data)
 
 

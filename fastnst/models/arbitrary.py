@@ -107,7 +107,7 @@ class ArbitraryNet(StyledNet):
             network = LossNetwork(network["weights"], network["network"], STYLE_LAYERS)
         except (KeyError, TypeError) as error:
             raise UserError(f"{path}: does not say what loss network it was trained with ({error!r})") from None
-        return Painted(self, network, {str(file): share for file, share in shares.items()}, size)
+        return Painted(self, network, shares, size)
 
     def pick_painting(self, style: str, painting: Path, info: dict, path: Path) -> TransformNet:
         return self.pick({str(painting): 1.0}, info, path).at(1.0)

@@ -10,53 +10,54 @@ from pathlib import Path
 import psutil
 from PIL import Image
 
-from fastnst.checkpoint import load_net
+from fastnst.checkpoint import choose_style, load_net
 from fastnst.errors import UserError, line_of
 from fastnst.images import UNREADABLE, fit, save, to_rgb, upright
-from fastnst.inference.stylizer import Stylizer
+from fastnst.inference.stylizer import Controls, Stylizer
+from fastnst.shipped import ARTWORKS, checkpoint_file
 
-ARTWORKS = Path(__file__).resolve().parents[1] / "assets" / "artworks"
 THUMBNAIL = 160  # px
 VISITORS = 50  # who may wait at once
 
 
 class Studio:
-    """The checkpoints of a folder, and what the page does with them: one picture at a time, whoever asks.
+    """The checkpoints of a folder, or one, and what the page does with them: one picture at a time, whoever asks.
 
-    Raises UserError if the folder holds no checkpoint.
+    Raises UserError if there is no checkpoint.
     """
 
     def __init__(self, checkpoints: Path, folder: Path, max_pixels: float):
         self.folder, self.max_pixels, self.lock = folder, max_pixels, threading.Lock()
-        files = sorted(checkpoints.glob("*.safetensors")) if checkpoints.is_dir() else []
+        files = sorted(checkpoints.glob("*.safetensors")) if checkpoints.is_dir() else [checkpoint_file(checkpoints)]
         if not files:
-            raise UserError(f"checkpoints={checkpoints}: no .safetensors in it; train one with scripts/train.py")
-        self.styles, self.any_painting = {}, {}
-        for file in files:
-            net, _ = load_net(file)
+            raise UserError(f"checkpoints={checkpoints}: no .safetensors in it; give another folder, or a checkpoint")
+        self.nets = {file.stem: load_net(file) for file in files}
+        self.styles, self.any_painting = {}, set()  # of each, by its name on the page: its checkpoint, and its name there
+        for stem, (net, _) in self.nets.items():
             if net.styles:
-                self.styles |= {f"{file.stem}: {style}": Stylizer(file, style=style) for style in net.styles}
+                self.styles |= {f"{stem}: {style}": (stem, style) for style in net.styles}
             elif net.any_painting:
-                name = f"{file.stem}: your painting"
-                self.styles[name], self.any_painting[name] = Stylizer(file, style=str(ARTWORKS / "wave.jpg")), file
+                self.styles[f"{stem}: your painting"] = stem, ARTWORKS / "wave.jpg"
+                self.any_painting.add(f"{stem}: your painting")
             else:
-                self.styles[file.stem] = Stylizer(file)
+                self.styles[stem] = stem, None
+
+    def stylizer(self, name: str, painting: str | None = None) -> Stylizer:
+        """A style by its name on the page, at work with the painting, a picture's file, if it takes any.
+
+        Made anew each time, in milliseconds: kept, the nets of all styles would take many times the checkpoints' memory.
+        """
+        stem, style = self.styles[name]
+        net, info = self.nets[stem]
+        return Stylizer((choose_style(net, info, stem, painting or style), info))
 
     def thumbnails(self) -> list[tuple[Image.Image, str]]:
         """Each style at work on the same picture, with its name."""
         with Image.open(ARTWORKS / "inkwash.jpg") as file:
             sample = fit(file.convert("RGB"), 2 * THUMBNAIL)
-        return [(stylizer(sample).resize((THUMBNAIL, THUMBNAIL * 3 // 4)), name) for name, stylizer in self.styles.items()]
+        return [(self.stylizer(name)(sample).resize((THUMBNAIL, THUMBNAIL * 3 // 4)), name) for name in self.styles]
 
-    def restyle(
-        self,
-        file: str | None,
-        style: str,
-        strength: float,
-        preserve_color: bool,
-        style_scale: float,
-        painting: str | None = None,
-    ):
+    def restyle(self, file: str | None, style: str, controls: Controls, painting: str | None = None):
         """The photograph and its result for the slider, and the result's PNG, at full resolution.
 
         painting: a picture's file, for a style that takes any.
@@ -71,8 +72,8 @@ class Studio:
                 self._check_pixels(image)
                 image.load()
                 with self.lock:  # ten visitors at once wait for each other, and do not share out the memory
-                    stylizer = self._stylizer(style, painting)
-                    result = stylizer(image, strength=strength, preserve_color=preserve_color, style_scale=style_scale)
+                    stylizer = self.stylizer(style, self._checked(painting) if style in self.any_painting else None)
+                    result = stylizer(image, controls=controls)
                 photograph = to_rgb(upright(image))
         except UNREADABLE as error:
             raise UserError(f"This file cannot be restyled ({line_of(error)}).") from None
@@ -86,23 +87,21 @@ class Studio:
             megapixels = image.width * image.height / 1e6
             raise UserError(f"This picture has {megapixels:.0f} megapixels; {self.max_pixels / 1e6:.0f} is the most.")
 
-    def _stylizer(self, style: str, painting: str | None) -> Stylizer:
-        if style not in self.any_painting:
-            return self.styles[style]
+    def _checked(self, painting: str | None) -> str:
         if painting is None:
             raise UserError("Drop a painting too: this style takes any.")
         with Image.open(painting) as image:
             self._check_pixels(image)
-        return Stylizer(self.any_painting[style], style=painting)
+        return painting
 
 
 def build_page(studio: Studio):
     """The Gradio page of a studio."""
     import gradio as gr
 
-    def restyle(*arguments):
+    def restyle(file, style, strength, preserve_color, style_scale, painting):
         try:
-            return studio.restyle(*arguments)
+            return studio.restyle(file, style, Controls(strength, preserve_color, style_scale), painting)
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
@@ -172,7 +171,7 @@ def launch(checkpoints: Path, host: str, port: int | None, max_bytes: int, max_p
     """Serves the page of a folder of checkpoints, and returns it, once it is up, and its address.
 
     port: None takes the first free one from 7860 on. max_bytes, max_pixels: the largest picture that strangers may send.
-    Raises UserError if Gradio is not installed, or the folder holds no checkpoint.
+    Raises UserError if Gradio is not installed, or there is no checkpoint.
     """
     folder = temporary_folder()
     os.environ["GRADIO_TEMP_DIR"] = folder.name

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from fastnst.commands.benchmark import FAST, main
+from fastnst.commands.benchmark import FAST
+from fastnst.commands.entry import benchmark as main
 
 PARTS = [
     "data (one core)", "transform net, forward", "VGG to relu3_3, photographs", "VGG to relu4_3, results", "Gram matrices",

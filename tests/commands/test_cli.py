@@ -2,19 +2,17 @@
 
 import argparse
 import os
-import re
+import shutil
 import subprocess
 import sys
 import zipfile
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, picture, random_arbitrary
 from omegaconf import OmegaConf
 
 from fastnst.commands.cli import quote
-from fastnst.commands.export import main as export
-from fastnst.commands.infer import main as infer
-from fastnst.commands.train import main as train
+from fastnst.commands.entry import export, infer, train
 
 
 @pytest.mark.parametrize(
@@ -79,6 +77,30 @@ def test_paths_are_quoted_for_hydra(argument, quoted):
 
 
 @pytest.mark.parametrize(
+    "name",
+    ["it's.png", "'quoted'.png", '"quoted".png', "'", "a${x}.png", "\\${x}", "back\\", "back\\\\", "a\\'b", "~/home.png",
+     "~nobody.png", "[a,b]", "{a: 1}", "a=(b) [c], d.png", " a", "#a", "ø\n"],
+)  # fmt: skip
+def test_what_is_there_is_taken_under_any_name(command, checkpoint, tmp_path, name):
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    picture(0).save(file, "PNG")
+    status, out, err = command(infer, "ckpt=style.safetensors", f"img={name}", "out=result.png")
+    assert status == 0 and out == "result.png\n", err
+    random_arbitrary(tmp_path)
+    status, out, err = command(infer, "ckpt=any.safetensors", f"style={name}", f"img={file}", "out=result.png")
+    assert status == 0 and out == "result.png\n", err
+    shutil.copy(checkpoint, file)
+    status, out, err = command(infer, f"ckpt={name}", f"img={ROOT}/fastnst/assets/artworks/wave.jpg", "size=32", "out=b.png")
+    assert status == 0 and out == "b.png\n", err
+
+
+def test_a_name_of_what_is_not_there_may_hold_other_options(command):
+    status, out, err = command(infer, "ckpt=x", "img=y", "out=${size}/~x's\\", "size=32", "--cfg", "job", "--resolve")
+    assert status == 0 and OmegaConf.create(out).out == "32/~x's\\", err
+
+
+@pytest.mark.parametrize(
     "argument, style",
     [
         ("style=painting.jpg", "painting.jpg"),
@@ -95,8 +117,9 @@ def test_style_is_a_plain_key_of_inference(command, argument, style):
 
 
 def test_hydra_writes_nothing_of_its_own(command):
-    for main in (train, infer):
+    for name, main in (("train", train), ("infer", infer)):
         hydra = OmegaConf.create(command(main, "--cfg", "hydra")[1]).hydra
+        assert hydra.job.name == name
         assert hydra.output_subdir is hydra.job_logging.root is hydra.hydra_logging.root is None
         assert hydra.run.dir == "."
 
@@ -113,12 +136,44 @@ def test_options_are_read_where_help_texts_are_looked_into(command, monkeypatch)
 
     def as_python_3_14_does(self, *names, **options):
         action = add(self, *names, **options)
-        getattr(self, "_check_help", lambda action: "%" in (action.help or ""))(action)
+        self._check_help(action)
         return action
 
-    monkeypatch.delattr(argparse.ArgumentParser, "_check_help", raising=False)
+    def look(self, action):
+        return "%" in (action.help or "")
+
+    monkeypatch.setattr(argparse.ArgumentParser, "_check_help", look, raising=False)
     monkeypatch.setattr(argparse.ArgumentParser, "add_argument", as_python_3_14_does)
     assert command(train, "--cfg", "job")[0] == 0
+    assert argparse.ArgumentParser._check_help is look
+
+
+def test_other_parsers_stay_as_they_are(command):
+    before = vars(argparse.ArgumentParser).copy()
+    assert command(train, "--nonesuch")[0] == 2
+    assert command(train, "style=nonesuch")[0] == 2
+    assert vars(argparse.ArgumentParser) == before
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ("train style=nonesuch", "there is no such style"),
+        ("train --nonesuch", "see --help"),
+        ("infer ckpt=wave nonesuch=1", "nonesuch"),
+        ("infer img=photo.jpg", "ckpt is missing; give ckpt=VALUE"),
+        ("optimize style=wave", "content is missing"),
+        ("evaluate --fast", "ckpt is missing"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_torch_is_imported(tmp_path, arguments, message):
+    """Which takes seconds."""
+    name, *overrides = arguments.split()
+    code = f"import sys; from fastnst.commands import entry\ntry:\n    entry.{name}()\n" \
+           "finally:\n    print({'torch', 'pytorch_lightning', 'numpy'} & set(sys.modules))"  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code, *overrides], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
+    assert done.stdout == "set()\n"
 
 
 def test_scripts_run_from_any_directory(tmp_path):
@@ -141,7 +196,7 @@ def test_training_runs_where_processes_are_spawned(small_training, paintings, tm
     assert (tmp_path / "checkpoints/small.safetensors").is_file()
 
 
-def test_the_wheel_holds_configs_artworks_weights_and_what_experiments_begin_at(tmp_path):
+def test_the_wheel_holds_configs_artworks_weights_and_checkpoints(tmp_path):
     build = [
         sys.executable,
         "-m",
@@ -156,15 +211,21 @@ def test_the_wheel_holds_configs_artworks_weights_and_what_experiments_begin_at(
     ]
     subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
     (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.stat().st_size < 60e6
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         entries = archive.read(next(n for n in names if n.endswith("entry_points.txt"))).decode()
     ours = [ROOT / "fastnst/py.typed", *ROOT.glob("fastnst/**/*.py"), *ROOT.glob("fastnst/web/browser/*.*")]
-    for path in (*ROOT.glob("configs/**/*.yaml"), *ROOT.glob("fastnst/assets/**/*.*"), *ours):
+    shipped = [*ROOT.glob("configs/**/*.yaml"), *ROOT.glob("checkpoints/*.safetensors"), *ROOT.glob("fastnst/assets/**/*.*")]
+    for path in (*shipped, *ours):
         name = path.relative_to(ROOT).as_posix()
         assert (name if name.startswith("fastnst/") else f"fastnst/{name}") in names
-    for experiment in ROOT.glob("configs/experiment/*.yaml"):
-        for checkpoint in re.findall(r"\$\{shipped:(.+)\}", experiment.read_text()):
-            assert f"fastnst/checkpoints/{checkpoint}" in names
     for command in ("train", "infer", "optimize", "evaluate", "export", "serve", "pack", "benchmark"):
-        assert f"fastnst-{command} = fastnst.commands.{command}:main" in entries
+        assert f"fastnst-{command} = fastnst.commands.entry:{command}" in entries
+    # As it is installed: what is shipped lies in it, and is found by name.
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "installed")
+    code = "from fastnst.shipped import checkpoint_file; print(checkpoint_file('wave'))"
+    variables = os.environ | {"PYTHONPATH": str(tmp_path / "installed")}
+    found = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=variables, capture_output=True, text=True).stdout
+    assert found.strip() == str(tmp_path / "installed/fastnst/checkpoints/wave.safetensors")

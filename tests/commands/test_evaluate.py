@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from fastnst.commands.evaluate import main
-from fastnst.commands.train import main as train
+from fastnst.commands.entry import evaluate as main
+from fastnst.commands.entry import train
 from fastnst.images import load_rgb
 
 

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 import fastnst
 from fastnst.checkpoint import export
-from fastnst.commands.infer import main
+from fastnst.commands.entry import infer as main
 from fastnst.images import load_rgb
 from fastnst.inference.stylizer import Stylizer
 from fastnst.models.transform_net import TransformNet
@@ -167,6 +167,7 @@ def test_a_folder_never_stops_for_one_file(command, checkpoint, photographs, mon
         (["ckpt=style.safetensors", "img=*.png", "out=b.jpg"], "need a folder"),
         (["ckpt=style.safetensors", "img=a.png", "out=text.ckpt/b"], "cannot be written"),
         (["ckpt=style.safetensors", "img=a.png", "sise=3"], "sise"),
+        (["ckpt=style.safetensors", "img=a.png", "style={}"], "style={}: give shares"),
     ],
 )
 def test_bad_input_gets_one_line(command, checkpoint, tmp_path, arguments, message):

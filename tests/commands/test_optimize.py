@@ -6,7 +6,7 @@ from conftest import picture
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fastnst.commands import optimize as command_module
-from fastnst.commands.optimize import main
+from fastnst.commands.entry import optimize as main
 from fastnst.images import load_rgb
 from fastnst.optimization import Iterate, optimize, resized
 

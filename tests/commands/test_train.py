@@ -14,10 +14,8 @@ from safetensors import safe_open
 
 import fastnst
 from fastnst.checkpoint import load_net, load_style
-from fastnst.commands.evaluate import main as evaluate
-from fastnst.commands.export import main as export_other
-from fastnst.commands.infer import main as infer
-from fastnst.commands.train import main as train
+from fastnst.commands.entry import evaluate, infer, train
+from fastnst.commands.entry import export as export_other
 
 
 def test_several_styles_in_one_net(command, several, tmp_path, photographs):

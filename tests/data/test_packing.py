@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT, picture, zipped
 from PIL import Image
 
-from fastnst.commands.pack import main as pack
+from fastnst.commands.entry import pack
 from fastnst.data import packing
 from fastnst.data.files import find_photographs
 from fastnst.data.packing import pack_shard

@@ -16,7 +16,7 @@ from conftest import colour_of, one_colour_each, same, zipped
 from PIL import Image
 
 from fastnst.checkpoint import load_net
-from fastnst.commands.train import main as train
+from fastnst.commands.entry import train
 from fastnst.data.files import find_photographs
 from fastnst.data.shards import ShardData, Shards, find_shards, read_shard
 from fastnst.errors import UserError

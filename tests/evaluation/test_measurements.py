@@ -6,7 +6,7 @@ import yaml
 from conftest import ROOT, picture
 
 from fastnst.checkpoint import load_net
-from fastnst.commands.train import main as train
+from fastnst.commands.entry import train
 from fastnst.errors import UserError
 from fastnst.evaluation.measurements import OBJECTIVES, trained_objective
 from fastnst.losses import recipes

@@ -9,7 +9,7 @@ import torch
 
 from fastnst.checkpoint import export as write_checkpoint
 from fastnst.checkpoint import load_net
-from fastnst.commands.export import main
+from fastnst.commands.entry import export as main
 from fastnst.inference.export import largest_difference, load_exported
 from fastnst.models.transform_net import TransformNet
 

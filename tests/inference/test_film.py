@@ -11,7 +11,7 @@ from conftest import picture
 from PIL import Image
 
 from fastnst.checkpoint import export
-from fastnst.commands.infer import main
+from fastnst.commands.entry import infer as main
 from fastnst.errors import UserError
 from fastnst.inference.film import Damping, restyle_film
 from fastnst.models.transform_net import TransformNet
@@ -23,7 +23,7 @@ FULL, LIMITED, BT709, BT601 = 2, 1, 1, 5  # FFmpeg's numbers
 class Same:
     """A style that changes nothing."""
 
-    def restyle(self, pictures, **controls):
+    def restyle(self, pictures, controls):
         return pictures
 
 

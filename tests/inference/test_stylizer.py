@@ -12,10 +12,12 @@ from PIL import Image
 
 import fastnst
 from fastnst.checkpoint import load_net
-from fastnst.commands.train import main as train
+from fastnst.commands.entry import train
+from fastnst.errors import UserError
 from fastnst.images import to_image, to_tensor
 from fastnst.inference import stylizer as inference
 from fastnst.inference import tiling
+from fastnst.inference.stylizer import Controls
 
 
 def test_a_call_is_one_pass_of_the_net(stylizer):
@@ -84,6 +86,50 @@ def test_strips_and_auto(stylizer, monkeypatch):
     assert asked == []
     monkeypatch.setattr(inference, "free_memory", lambda device: 10**6)
     assert np.abs(np.asarray(stylizer(photograph), int) - whole).max() <= 1 and asked == [16]
+
+
+def test_controls_are_given_together_or_one_by_one(stylizer):
+    photograph, controls = picture(0), Controls(strength=0.5, preserve_color=True)
+    expected = stylizer(photograph, strength=0.5, preserve_color=True, style_scale=0.5)
+    assert stylizer(photograph, controls=controls, style_scale=0.5).tobytes() == expected.tobytes()
+    (alone,) = stylizer.restyle([photograph], Controls(0.5, True, 0.5))
+    assert alone.tobytes() == expected.tobytes()
+    with pytest.raises(TypeError, match="strenght"):
+        stylizer(photograph, strenght=0.5)
+
+
+@pytest.mark.parametrize(
+    "name, values",
+    [
+        ("strength", (-0.1, 1.1, "1", None, True, float("nan"))),
+        ("style_scale", (0, 11, float("inf"))),
+        ("preserve_color", (1, None, "true")),
+        ("tile", (15, 20.0, "automatic", True)),
+    ],
+)
+def test_controls_are_checked(name, values):
+    for value in values:
+        with pytest.raises(UserError, match=f"{name}={value}: give"):
+            Controls(**{name: value})
+
+
+def test_controls_hold_plain_numbers():
+    controls = Controls(np.float32(0.5), style_scale=np.int8(2), tile=np.uint8(16))  # which would overflow in a sum
+    assert [type(value) for value in (controls.strength, controls.style_scale, controls.tile)] == [float, float, int]
+    assert controls == Controls(0.5, False, 2, 16)
+
+
+def test_numpy_scalars_are_numbers(stylizer, checkpoint):
+    photograph = picture(0)
+    plain = stylizer(photograph, 32, strength=0.5, style_scale=0.5, tile=16)
+    assert stylizer(
+        photograph, np.int64(32), strength=np.float32(0.5), style_scale=np.float16(0.5), tile=np.int64(16)
+    ).tobytes() == plain.tobytes()  # fmt: skip
+    mixed = fastnst.load(checkpoint, checkpoint, weights=np.array([1, 3], np.float32))
+    assert np.abs(np.asarray(mixed(photograph), int) - np.asarray(stylizer(photograph), int)).max() <= 1
+    for size in (0, 15, 20.0, "32", True, np.float64(32)):
+        with pytest.raises(UserError, match="size=.*whole number from 16"):
+            stylizer(photograph, size)
 
 
 def test_relatives_are_mixed_by_their_weights(command, small_training, tmp_path):

@@ -7,6 +7,7 @@ from conftest import picture
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from fastnst.errors import UserError
 from fastnst.images import to_image, to_tensor
 from fastnst.inference.stylizer import rows_at_a_time
 from fastnst.inference.tiling import restyle_in_strips
@@ -51,6 +52,29 @@ def test_strips_keep_the_whole_pictures_statistics():
     alone = np.asarray(to_image(made(to_tensor(image[:64]).unsqueeze(0))[0])).astype(int)
     result = restyle_in_strips(made, image, 16)
     assert np.abs(result - whole).max() <= 1 < np.abs(alone - whole[:64]).max()
+
+
+def with_activation(activation: torch.nn.Module) -> TransformNet:
+    """A net with that in the place of each ReLU."""
+    made = net("instance", "antialiased")
+    for parent in list(made.modules()):
+        for name, module in list(parent.named_children()):
+            if isinstance(module, torch.nn.ReLU):
+                setattr(parent, name, activation)
+    return made
+
+
+@pytest.mark.parametrize("activation", [torch.nn.LeakyReLU(0.2, inplace=True), torch.nn.PReLU(), torch.nn.GELU()])
+@torch.inference_mode()
+def test_other_activations(activation):
+    made, image = with_activation(activation), picture(3, 51, 70)
+    whole = np.asarray(to_image(made(to_tensor(image).unsqueeze(0))[0])).astype(int)
+    assert np.abs(restyle_in_strips(made, np.asarray(image), 16) - whole).max() <= 1
+
+
+def test_a_layer_that_looks_further_is_refused():
+    with pytest.raises(UserError, match="cannot be computed through AvgPool2d; give tile=null"):
+        restyle_in_strips(with_activation(torch.nn.AvgPool2d(3, 1, 1)), np.asarray(picture(3)), 16)
 
 
 def test_rows_at_a_time():

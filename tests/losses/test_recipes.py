@@ -24,7 +24,7 @@ def gram_by_loops(features: np.ndarray) -> np.ndarray:
 def test_formulas_against_numpy(name, std):
     recipe = getattr(recipes, name)
     photograph, painting, result = random(1, 3, 6, 5), random(1, 3, 4, 7), random(1, 3, 6, 5) ** 2
-    objective = recipe(Pixels(std), painting, "relu1_1", {"relu1_1": 0.5}, 2.0, 3.0, 4.0)
+    objective = recipe(Pixels(std), [painting], "relu1_1", {"relu1_1": 0.5}, 2.0, 3.0, 4.0)
     terms = {key: value.item() for key, value in objective(result, objective.target(photograph)).items()}
 
     scale = 255.0 if name in ("Gatys", "TensorFlow") else 1 / 0.226
@@ -51,7 +51,7 @@ def test_isotropic_is_the_objective_but_for_tv():
     network, painting, image = LossNetwork(), torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32)
     terms = []
     for kind in (Objective, recipes.Isotropic):
-        objective = kind(network, painting)
+        objective = kind(network, [painting])
         terms.append(objective(image, objective.target(painting)))
     assert terms[0]["content"] == terms[1]["content"] and terms[0]["style"] == terms[1]["style"]
     assert terms[0]["tv"] != terms[1]["tv"]

@@ -12,7 +12,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from fastnst.commands.train import main  # noqa: E402
+from fastnst.commands.entry import train  # noqa: E402
 from fastnst.data import crops  # noqa: E402
 from fastnst.training import failures as faults  # noqa: E402
 from fastnst.training import module as training  # noqa: E402
@@ -53,7 +53,7 @@ crops.Photographs.__getitem__ = recorded_read
 training.StyleTransfer.training_step = recorded_step
 faults.BadSteps.on_before_optimizer_step = recorded_gradients
 try:
-    main()
+    train()
 finally:
     (folder / f"written{rank}.txt").write_text("\n".join(sorted(written)))
     torch.save(gradients, folder / f"gradients{rank}.pt")

@@ -15,7 +15,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from fastnst.checkpoint import load_training  # noqa: E402
-from fastnst.commands.train import main  # noqa: E402
+from fastnst.commands.entry import train  # noqa: E402
 
 
 def start(arguments: list[str]) -> int:
@@ -26,7 +26,7 @@ def start(arguments: list[str]) -> int:
         os.dup2(2, 1)  # the parent's result is alone on stdout
         try:
             sys.argv[1:] = arguments
-            main()
+            train()
             status = 0
         finally:
             os._exit(status)

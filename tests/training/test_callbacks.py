@@ -2,7 +2,7 @@
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fastnst.commands.train import main as train
+from fastnst.commands.entry import train
 
 
 def test_tensorboard_shows_the_run(command, small_training, tmp_path):

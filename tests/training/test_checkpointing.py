@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import ROOT, picture
 
-from fastnst.commands.train import main as train
+from fastnst.commands.entry import train
 from fastnst.errors import UserError
 from fastnst.training import checkpointing
 from fastnst.training import module as training

@@ -16,7 +16,7 @@ from conftest import ROOT
 from pytorch_lightning.utilities import rank_zero_only
 
 from fastnst.checkpoint import load_net
-from fastnst.commands.train import main as train
+from fastnst.commands.entry import train
 
 # float64 and SGD: a net of four channels blows up float32's rounding, and Adam the sign of a gradient near 0.
 EXACT = ("trainer.precision=64-true", "optimizer.optimizer._target_=torch.optim.SGD", "~optimizer.optimizer.betas",
@@ -208,7 +208,7 @@ def test_a_process_that_fails_alone_does_not_leave_the_others_waiting(start, ddp
     spoil = "import fastnst.data.crops, os, sys\nfrom fastnst.errors import UserError\n" \
             "def fail(*a):\n    raise UserError('only here')\n" \
             "if os.environ.get('LOCAL_RANK') == '1':\n    fastnst.data.crops.Photographs._draw = fail\n" \
-            "from fastnst.commands.train import main\nmain()\n"  # fmt: skip
+            "from fastnst.commands.entry import train\ntrain()\n"  # fmt: skip
     (tmp_path / "spoil.py").write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{spoil}")
     run = start(*torchrun("--standalone", "--nproc_per_node=2"), tmp_path / "spoil.py", *ddp_training)
     _, err = run.communicate(timeout=120)

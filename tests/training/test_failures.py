@@ -12,7 +12,7 @@ from pytorch_lightning.plugins import MixedPrecision
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fastnst.checkpoint import load_net
-from fastnst.commands.train import main as train
+from fastnst.commands.entry import train
 from fastnst.data import crops
 from fastnst.errors import SharedError
 from fastnst.losses.objective import Objective

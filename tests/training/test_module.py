@@ -6,7 +6,7 @@ from conftest import picture
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fastnst.checkpoint import load_net
-from fastnst.commands.train import main as train
+from fastnst.commands.entry import train
 from fastnst.evaluation.figures import flicker
 from fastnst.images import to_tensor
 from fastnst.training import module as training

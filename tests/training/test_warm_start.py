@@ -4,8 +4,7 @@ import torch
 from conftest import ROOT
 
 from fastnst.checkpoint import load_net, load_style
-from fastnst.commands.infer import main as infer
-from fastnst.commands.train import main as train
+from fastnst.commands.entry import infer, train
 from fastnst.models.transform_net import TransformNet
 
 

@@ -20,14 +20,17 @@ import torch
 from conftest import ROOT, picture, random_arbitrary, random_multi
 from omegaconf import OmegaConf
 from PIL import Image
+from safetensors import safe_open
 
+from fastnst import checkpoint
 from fastnst.checkpoint import export
-from fastnst.commands.export import main as export_main
-from fastnst.commands.serve import main, serve
-from fastnst.commands.train import main as train
+from fastnst.commands.entry import export as export_main
+from fastnst.commands.entry import serve as main
+from fastnst.commands.entry import train
+from fastnst.commands.serve import serve
 from fastnst.errors import UserError
 from fastnst.images import load_rgb
-from fastnst.inference.stylizer import Stylizer
+from fastnst.inference.stylizer import Controls, Stylizer
 from fastnst.models.arbitrary import ArbitraryNet
 from fastnst.models.transform_net import TransformNet
 from fastnst.web.page import Studio, temporary_folder
@@ -51,10 +54,10 @@ def studio(checkpoints, tmp_path):
 
 def test_restyle_gives_full_resolution(studio, tmp_path):
     picture(0, 1800, 400).save(tmp_path / "photo.png")
-    (before, after), file = studio.restyle(str(tmp_path / "photo.png"), "sea", 1.0, False, 1.0)
+    (before, after), file = studio.restyle(str(tmp_path / "photo.png"), "sea", Controls())
     assert before.size == after.size == (1600, 356)
     assert load_rgb(file).size == (1800, 400) and file.endswith("photo_sea.png")
-    assert np.array_equal(load_rgb(file), studio.styles["sea"](picture(0, 1800, 400)))
+    assert np.array_equal(load_rgb(file), studio.stylizer("sea")(picture(0, 1800, 400)))
     assert tmp_path / "temporary" in Path(file).parents
 
 
@@ -71,14 +74,14 @@ def test_what_strangers_send_gets_a_message(studio, tmp_path, monkeypatch):
     Image.new("L", (900, 900)).save(tmp_path / "bomb.png")
     for name, message in (("text", "cannot be restyled"), ("large", "1 is the most"), ("small", "too small")):
         with pytest.raises(UserError, match=message):
-            studio.restyle(str(tmp_path / f"{name}.png"), "sea", 1.0, False, 1.0)
+            studio.restyle(str(tmp_path / f"{name}.png"), "sea", Controls())
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(UserError, match="decompression bomb"):
-        studio.restyle(str(tmp_path / "bomb.png"), "sea", 1.0, False, 1.0)
+        studio.restyle(str(tmp_path / "bomb.png"), "sea", Controls())
     with pytest.raises(UserError, match="Drop a photograph"):
-        studio.restyle(None, "sea", 1.0, False, 1.0)
+        studio.restyle(None, "sea", Controls())
     with pytest.raises(UserError, match="Choose a style"):
-        studio.restyle(str(tmp_path / "small.png"), "../sea", 1.0, False, 1.0)
+        studio.restyle(str(tmp_path / "small.png"), "../sea", Controls())
     assert not list((tmp_path / "temporary").iterdir())
 
 
@@ -87,17 +90,16 @@ def test_ten_visitors_take_turns(studio, tmp_path, monkeypatch):
     working, most = [], []
 
     class Slow:
-        def __call__(self, image, strength=1.0, **controls):
-            if strength:
-                working.append(1)
-                most.append(len(working))
-                time.sleep(0.01)
-                working.pop()
+        def __call__(self, image, controls):
+            working.append(1)
+            most.append(len(working))
+            time.sleep(0.01)
+            working.pop()
             return image
 
-    studio.styles["sea"] = Slow()
+    monkeypatch.setattr(studio, "stylizer", lambda *style: Slow())
     visit = threading.Thread
-    visitors = [visit(target=studio.restyle, args=(str(tmp_path / "photo.png"), "sea", 1.0, False, 1.0)) for _ in range(10)]
+    visitors = [visit(target=studio.restyle, args=(str(tmp_path / "photo.png"), "sea", Controls())) for _ in range(10)]
     for visitor in visitors:
         visitor.start()
     for visitor in visitors:
@@ -131,7 +133,8 @@ os.kill(os.getpid(), getattr(signal, sys.argv[1]))
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["checkpoints=missing"], "no .safetensors in it"),
+        (["checkpoints=missing"], "missing: no such checkpoint"),
+        (["checkpoints=empty"], "no .safetensors in it"),
         (["port=no"], "port=no"),
         (["max_megapixels=0"], "max_megapixels=0"),
         (["port=99999"], "port=99999: give a whole number from 1 to 65535"),
@@ -139,7 +142,8 @@ os.kill(os.getpid(), getattr(signal, sys.argv[1]))
         (["host=192.0.2.1"], "host=192.0.2.1, port=None: cannot be served at"),
     ],
 )
-def test_bad_input_gets_one_line(command, arguments, message):
+def test_bad_input_gets_one_line(command, tmp_path, arguments, message):
+    (tmp_path / "empty").mkdir()
     status, _, err = command(main, *arguments)
     assert status == 2 and message in err and len(err.splitlines()) == 1
 
@@ -279,7 +283,7 @@ def test_the_page_offers_every_style(tmp_path, paintings, photographs):
     folder.mkdir()
     studio = Studio(tmp_path, folder, 1e6)
     assert list(studio.styles) == ["any: your painting", "many: a", "many: b"] and len(studio.thumbnails()) == 3
-    photograph, rest = str(photographs / "00.jpg"), (1.0, False, 1.0)
+    photograph, rest = str(photographs / "00.jpg"), (Controls(),)
     files = [studio.restyle(photograph, style, *rest)[1] for style in ("many: a", "many: b")]
     files += [studio.restyle(photograph, "any: your painting", *rest, str(paintings / f"{i}.png"))[1] for i in range(2)]
     assert len({Image.open(file).tobytes() for file in files}) == 4
@@ -291,3 +295,17 @@ def test_the_page_offers_every_style(tmp_path, paintings, photographs):
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(UserError, match="cannot be"):
         studio.restyle(photograph, "any: your painting", *rest, str(tmp_path / "text.png"))
+
+
+def test_each_checkpoint_is_read_once(tmp_path, paintings, photographs, monkeypatch):
+    random_arbitrary(tmp_path)
+    export(tmp_path / "many.safetensors", random_multi(("a", "b", "c")), {"style": {"name": "a+b+c"}})
+    export(tmp_path / "one.safetensors", TransformNet(width=4), {"style": {"name": "one"}})
+    read = []
+    monkeypatch.setattr(checkpoint, "safe_open", lambda file, **options: read.append(file) or safe_open(file, **options))
+    (tmp_path / "page").mkdir()
+    studio = Studio(tmp_path, tmp_path / "page", 1e6)
+    studio.thumbnails()
+    for name in studio.styles:
+        studio.restyle(str(photographs / "00.jpg"), name, Controls(), str(paintings / "0.png"))
+    assert len(studio.styles) == 5 and sorted(file.stem for file in read) == ["any", "many", "one"]

@@ -1,0 +1,24 @@
+"""What comes with the code, wherever the user stands: configs, artworks, and checkpoints by name."""
+
+from pathlib import Path
+
+from fastnst.errors import UserError
+
+PACKAGE = Path(__file__).resolve().parent
+# In a wheel configs and checkpoints lie inside the package, in a clone beside it.
+HOME = PACKAGE if (PACKAGE / "configs").is_dir() else PACKAGE.parent
+CONFIGS, CHECKPOINTS, ARTWORKS = HOME / "configs", HOME / "checkpoints", PACKAGE / "assets" / "artworks"
+
+
+def checkpoint_file(name: str | Path) -> Path:
+    """The file of that name, or else the shipped checkpoint of that name, such as `wave`.
+
+    Raises UserError, which lists the shipped names, if there is neither.
+    """
+    shipped = {file.stem: file for file in sorted(CHECKPOINTS.glob("*.safetensors"))}
+    path = Path(name)
+    if path.is_file():
+        return path
+    if str(path) in shipped:
+        return shipped[str(path)]
+    raise UserError(f"{path}: no such checkpoint; give a file, or the name of a shipped one: {', '.join(shipped)}")
