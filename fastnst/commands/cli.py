@@ -36,6 +36,7 @@ PATH_KEYS = (
     "loss_network.weights",
     "init",
     "data.styles",
+    "paintings",
 )
 
 
