@@ -7,7 +7,7 @@ import functools
 import multiprocessing
 import statistics
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 
 import torch
 from torch import Tensor
@@ -76,13 +76,13 @@ def time_steps(batch: int, side: int, width: int, rounds: int) -> list[dict]:
     kinds = ["textbook", *DTYPES] + (["compiled"] if torch.cuda.is_available() else [])
     with process() as theirs, process() as ours:
 
-        def ask(kind: str) -> float:
+        def ask(kind: str) -> Future:
             pool = theirs if kind == "textbook" else ours
-            return pool.submit(_seconds, kind, batch, side, width, torch.get_num_threads()).result()
+            return pool.submit(_seconds, kind, batch, side, width)
 
-        contest = {kind: functools.partial(ask, kind) for kind in kinds}
-        interleaved(contest, 1)  # the first step is slower
-        seconds = interleaved(contest, rounds)
+        for first in [ask(kind) for kind in kinds]:  # slower than those that follow
+            first.result()
+        seconds = interleaved({kind: lambda kind=kind: ask(kind).result() for kind in kinds}, rounds)
     return [
         {"step": kind, "seconds": s, "images_per_second": batch / s, "times_the_textbook": seconds["textbook"] / s}
         for kind, s in seconds.items()
@@ -91,11 +91,10 @@ def time_steps(batch: int, side: int, width: int, rounds: int) -> list[dict]:
 
 def measure_memory(batch: int, side: int, width: int) -> dict:
     """Peak memory in MB of a process that takes one float32 training step, with and without recomputing VGG's layers."""
-    measured = []
-    for recompute in (False, True):
-        with process() as fresh:
-            measured.append(fresh.submit(_peak, batch, side, width, recompute, torch.get_num_threads()).result())
-    (before, peak, seconds), (_, recomputed, longer) = measured
+    with process() as kept, process() as recomputing:
+        wait([pool.submit(int) for pool in (kept, recomputing)])  # both have started
+        before, peak, seconds = kept.submit(_peak, batch, side, width, False).result()
+        _, recomputed, longer = recomputing.submit(_peak, batch, side, width, True).result()
     return {
         "batch": batch,
         "px": side,
@@ -107,27 +106,27 @@ def measure_memory(batch: int, side: int, width: int) -> dict:
 
 
 def process() -> ProcessPoolExecutor:
-    """A new process, in which nothing has run."""
-    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+    """A new process, which starts with the first thing that it is given."""
+    context, threads = multiprocessing.get_context("spawn"), torch.get_num_threads()
+    return ProcessPoolExecutor(1, context, initializer=torch.set_num_threads, initargs=(threads,))
 
 
 @functools.cache
-def _prepared(kind: str, width: int, threads: int, recompute: bool = False) -> "Step | textbook.Step":
-    torch.set_num_threads(threads)
+def _prepared(kind: str, width: int, recompute: bool = False) -> "Step | textbook.Step":
     if kind != "textbook":
         keep_freed_memory()  # as training does
         torch.set_float32_matmul_precision("high")
     return make_step(kind, width, best_device(), recompute)
 
 
-def _seconds(kind: str, batch: int, side: int, width: int, threads: int) -> float:
-    step = _prepared(kind, width, threads)
+def _seconds(kind: str, batch: int, side: int, width: int) -> float:
+    step = _prepared(kind, width)
     photographs = torch.rand(batch, 3, side, side).to(best_device())
     return clock(lambda: step(photographs))
 
 
-def _peak(batch: int, side: int, width: int, recompute: bool, threads: int) -> tuple[int | None, int | None, float]:
-    step = _prepared("float32", width, threads, recompute)
+def _peak(batch: int, side: int, width: int, recompute: bool) -> tuple[int | None, int | None, float]:
+    step = _prepared("float32", width, recompute)
     photographs = torch.rand(batch, 3, side, side).to(best_device())
     with PeakMemory(best_device()) as before:
         pass
