@@ -12,28 +12,28 @@ import torch
 from omegaconf import DictConfig
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
-from fastnst.errors import UserError
+from fastnst.errors import UserError, is_name
 from fastnst.files import write_bytes
-from fastnst.losses.vgg import LossNetwork
-from fastnst.losses.vgg_layers import STYLE_LAYERS
 from fastnst.models.arbitrary import ArbitraryNet, Painted
 from fastnst.models.conditional import MultiStyleNet
+from fastnst.models.net import Net
 from fastnst.models.transform_net import TransformNet
 
 FORMAT = "fastnst transform net 1"
+LARGEST = 1e12  # weight; products of larger ones overflow
 KINDS = {net.kind: net for net in (MultiStyleNet, ArbitraryNet)}
-Style = str | Mapping[str, float] | None  # which style of a checkpoint: see `load_style`
+Style = str | Path | Mapping[str, float] | None  # which style of a checkpoint: see `load_style`
 
 
-def export(path: str | Path, net: TransformNet | MultiStyleNet | ArbitraryNet, info: dict) -> None:
+def export(path: str | Path, net: Net, info: dict) -> None:
     """Writes `net` and `info` (anything JSON holds: style, objective, steps, version), whole or not at all."""
     metadata = {"format": FORMAT, "architecture": json.dumps(net.architecture), "info": json.dumps(info)}
     write_bytes(path, save({k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}, metadata))
 
 
-def load_net(path: str | Path) -> tuple[TransformNet | MultiStyleNet | ArbitraryNet, dict]:
+def load_net(path: str | Path) -> tuple[Net, dict]:
     """The net, in eval mode on the CPU, and its info, from an exported file or a Lightning .ckpt.
 
     Raises UserError, with a line that says what is wrong, for anything else.
@@ -44,22 +44,31 @@ def load_net(path: str | Path) -> tuple[TransformNet | MultiStyleNet | Arbitrary
     return load_training(path) if path.suffix == ".ckpt" else _assembled(path, *_read_exported(path))
 
 
-def load_training(path: Path) -> tuple[TransformNet | MultiStyleNet | ArbitraryNet, dict]:
+def load_training(path: Path) -> tuple[Net, dict]:
     """The same from a Lightning .ckpt, whatever its name."""
     return _assembled(path, *_read_training(path))
 
 
-def _assembled(path: Path, weights: dict[str, Tensor], architecture: dict, info: dict) -> tuple[nn.Module, dict]:
+def _assembled(path: Path, weights: dict[str, Tensor], architecture: dict, info: dict) -> tuple[Net, dict]:
     try:
         if not isinstance(architecture, dict):
             raise TypeError("no architecture")
+        if not all(tensor.is_floating_point() or tensor.dtype == torch.int64 for tensor in weights.values()):
+            raise TypeError("they are not floating-point numbers")  # int64: batch normalization counts its batches
         net = build(architecture)
-        net.load_state_dict(weights)
+        net.load_state_dict(weights)  # half-precision files save space, not time: a CPU computes in float32
     except (RuntimeError, TypeError, KeyError, UserError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: its weights are not those of the transform net it names ({reason})") from None
-    if not all(tensor.isfinite().all() for tensor in weights.values()):
-        raise UserError(f"{path}: holds weights that are not finite numbers; its training had failed")
+    if not isinstance(info, dict) or not all(isinstance(info.get(part, {}), dict) for part in ("style", "objective")):
+        raise UserError(f"{path}: what it says of itself is not what training writes")
+    # Files are called after them. A net of several styles has their names joined by plus signs as its own.
+    names = [*getattr(net, "styles", ()), *filter(None, str(info.get("style", {}).get("name", "")).split("+"))]
+    for name in names:
+        if not is_name(name):
+            raise UserError(f"{path}: {ascii(name)[:100]} cannot be the name of a style")
+    if not all((tensor.float().abs() < LARGEST).all() for tensor in weights.values()):
+        raise UserError(f"{path}: holds weights that are not finite numbers, or huge; its training had failed")
     return net.eval(), info
 
 
@@ -70,29 +79,14 @@ def load_style(path: str | Path, style: Style = None) -> tuple[TransformNet | Pa
     mix them. A checkpoint of one style wants none. Raises UserError where the two do not fit.
     """
     net, info = load_net(path)
-    if isinstance(style, str):
-        style = {style: 1.0}
+    if isinstance(style, (str, Path)):
+        style = {str(style): 1.0}
     if style is not None and (not isinstance(style, (Mapping, DictConfig)) or not style):
         raise UserError(f"style={style}: give a name, or shares such as {{wave: 0.5, starry: 0.5}}")
-    if isinstance(net, MultiStyleNet):
-        if style is None and len(net.styles) > 1:
-            raise UserError(f"{path} holds {', '.join(net.styles)}: give style=NAME, or shares of several")
-        return net.choose(style or {net.styles[0]: 1.0}), info
-    if isinstance(net, ArbitraryNet):
-        if style is None:
-            raise UserError(f"{path} takes any painting: give style=painting.jpg")
-        try:
-            network, size = info["objective"]["loss_network"], info["style"]["size"]
-            network = LossNetwork(network["weights"], network["network"], STYLE_LAYERS)
-        except (KeyError, TypeError) as error:
-            raise UserError(f"{path}: does not say what loss network it was trained with ({error!r})") from None
-        return Painted(net, network, {str(file): share for file, share in style.items()}, size), info
-    if style is not None:
-        raise UserError(f"style={', '.join(map(str, style))}: {path} holds one style; leave style out")
-    return net, info
+    return net.pick(style, info, path), info
 
 
-def ancestor(net: nn.Module, info: dict) -> str:
+def ancestor(net: Net, info: dict) -> str:
     """The net that this one goes back to, over all `init`; itself if it was trained from scratch.
 
     Nets of one ancestor are close enough for their weights to be interpolated.
@@ -105,7 +99,7 @@ def ancestor(net: nn.Module, info: dict) -> str:
     return digest.hexdigest()[:16]
 
 
-def build(architecture: dict) -> TransformNet | MultiStyleNet | ArbitraryNet:
+def build(architecture: dict) -> Net:
     """A net of that `architecture` with random weights. Raises TypeError, KeyError or UserError for an invalid one."""
     arguments = dict(architecture)
     return KINDS[arguments.pop("kind")](**arguments) if "kind" in arguments else TransformNet(**arguments)
@@ -117,10 +111,9 @@ def _read_exported(path: Path) -> tuple[dict[str, Tensor], dict, dict]:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
                 raise UserError(f"{path}: a safetensors file, but not a fastnst checkpoint")
-            # Half-precision files save space, not time: a CPU computes in float32.
-            weights = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (not a dict)
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
         return weights, json.loads(metadata["architecture"]), json.loads(metadata["info"])
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, RecursionError) as error:
         raise UserError(f"{path}: not a fastnst checkpoint, or a damaged one ({error})") from None
 
 

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from numbers import Integral, Real
 
 
 class UserError(Exception):
@@ -17,12 +18,19 @@ class SharedError(UserError):
 
 def is_whole(value: object, least: int) -> bool:
     """Whether a value that a user gave is a whole number from `least` on; true and false are none."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= least
 
 
 def is_number(value: object, least: float, most: float) -> bool:
     """Whether a value that a user gave is a number from `least` to `most`, both included; true and false are none."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
+    return isinstance(value, Real) and not isinstance(value, bool) and least <= value <= most
+
+
+def is_name(value: object) -> bool:
+    """Whether a value can be a style's name, which files are called after: short, on one line, without slashes."""
+    if not isinstance(value, str) or not value.isprintable() or set(value) & set("/\\"):
+        return False
+    return value.strip() != "" and value[0] != "." and len(value.encode()) <= 100
 
 
 def fail(message: str) -> int:

@@ -18,6 +18,17 @@ def check_writable(folder: Path, key: str = "out") -> None:
         raise UserError(f"{key}={folder}: cannot be written to ({error.strerror})") from None
 
 
+def check_file(path: Path, key: str = "out") -> None:
+    """Raises UserError, naming the key, if no file of that name can be written. Leaves nothing, and makes no folder."""
+    try:
+        if path.is_dir():
+            raise UserError(f"{key}={path}: is a folder; give a file")
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(f"{key}={path}: cannot be written ({error.strerror})") from None
+
+
 @contextmanager
 def whole(path: str | Path, suffix: str = "", part: Path | None = None) -> Iterator[Path]:
     """Gives another name beside `path` to write under, then renames: readers see the old file or the whole new one.
@@ -28,15 +39,18 @@ def whole(path: str | Path, suffix: str = "", part: Path | None = None) -> Itera
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if part is None:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=suffix)
+        shortened = os.fsdecode(os.fsencode(path.name)[:200])  # names have at most 255 bytes
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{shortened}.", suffix=suffix)
         os.close(descriptor)
         part = Path(name)
     try:
         yield part
         os.chmod(part, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
         os.replace(part, path)
-    except BaseException:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # which a full disk does not tell
         raise
 
 

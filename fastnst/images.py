@@ -2,20 +2,63 @@
 
 import io
 import math
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import simplejpeg
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 from torch import Tensor
 
-from fastnst.errors import UserError
+from fastnst.errors import UserError, line_of
 from fastnst.files import write_bytes
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-# What Pillow raises on a file that is not a whole picture.
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+LONGEST_EXIF = 65533  # bytes, of a JPEG's segment
+LONGEST = 16  # how many times as long as wide a painting may be: its short side is enlarged to what training takes
+# What Pillow raises on a file that is not a whole picture: some of it is said nowhere, and comes from deep within.
+UNREADABLE = (
+    OSError, ValueError, SyntaxError, EOFError, AssertionError, TypeError, LookupError, struct.error, zlib.error,
+    Image.DecompressionBombError,
+)  # fmt: skip
+TURNS = {  # what an EXIF orientation asks for
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+
+
+def turn_of(image: Image.Image) -> Image.Transpose | None:
+    """What the picture's orientation asks for; None if it is upright, or the orientation is none."""
+    try:
+        return TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # Pillow raises nearly anything on tags of a wrong type
+        return None
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The picture as it is to be seen: itself, or turned. Its EXIF is as before."""
+    image.load()
+    turn = turn_of(image)
+    return image if turn is None else image.transpose(turn)
+
+
+def exif_of(image: Image.Image) -> bytes | None:
+    """The picture's EXIF less the orientation; None if there is none that can be written."""
+    try:
+        exif = image.getexif()
+        exif.pop(ExifTags.Base.Orientation, None)
+        return exif.tobytes() if len(exif) else None
+    except Exception:  # Pillow raises nearly anything on tags of a wrong type
+        return None
+
+
+def has_alpha(image: Image.Image) -> bool:
+    """Whether the picture has transparency. Raises ValueError for an indexed one without a palette."""
+    if image.mode == "P" and image.palette is None:
+        raise ValueError("an indexed picture without a palette")
+    return image.has_transparency_data
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -25,7 +68,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image = Image.fromarray(np.clip(values + 0.5, 0, 255).astype(np.uint8))
     if image.mode == "F":
         raise ValueError("a floating-point picture has no defined range")
-    if image.has_transparency_data:
+    if has_alpha(image):
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
@@ -34,22 +77,36 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def load_rgb(path: str | Path, size: int | None = None) -> Image.Image:
     """Opens a picture upright in RGB, its short side reduced or enlarged to `size` px if given.
 
-    path: also a `Zipped` of fastnst.data.files. Raises UserError if there is no such file or it is not a whole picture.
+    path: also a `Zipped` of fastnst.data.files. Raises UserError if there is no such file, it is not a whole picture, or it
+    is to have a `size` and is more than LONGEST times as long as wide.
     """
     path = Path(path) if isinstance(path, str) else path
     if not path.is_file():
         raise UserError(f"{path}: no such picture file")
     try:
         with path.open("rb") as file, Image.open(file) as image:
-            image = to_rgb(ImageOps.exif_transpose(image))
+            image = to_rgb(upright(image))
     except UNREADABLE as error:
-        raise UserError(f"{path}: cannot be read as a picture ({error})") from None
-    return image if size is None else short_side(image, size)
+        raise UserError(f"{path}: cannot be read as a picture ({line_of(error)})") from None
+    if size is None:
+        return image
+    if max(image.size) > LONGEST * min(image.size):
+        raise UserError(
+            f"{path}: {image.width} x {image.height} px is too long; give a part, at most {LONGEST} times as long as wide"
+        )
+    return short_side(image, size)
 
 
 def short_side(image: Image.Image, size: int) -> Image.Image:
     """The picture enlarged or reduced until its short side has so many px."""
     return _scaled(image, size / min(image.size))
+
+
+def middle(image: Image.Image) -> Image.Image:
+    """The picture, or, where it is more than LONGEST times as long as wide, the part in its middle that is not."""
+    width, height = (min(side, LONGEST * min(image.size)) for side in image.size)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
 def decode(data: bytes, short_side: float) -> np.ndarray:
@@ -60,15 +117,14 @@ def decode(data: bytes, short_side: float) -> np.ndarray:
     """
     with Image.open(io.BytesIO(data)) as image:
         reduction = max((r for r in (2, 4, 8) if min(image.size) / r >= short_side), default=1)
-        upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
-        if image.format == "JPEG" and image.mode in ("RGB", "L") and upright:
+        if image.format == "JPEG" and image.mode in ("RGB", "L") and turn_of(image) is None:
             least = {"min_width": math.ceil(image.width / reduction), "min_height": math.ceil(image.height / reduction)}
             try:
                 return simplejpeg.decode_jpeg(data, "RGB", **least)
             except ValueError:
                 pass  # it is stricter than Pillow, which decides below
         image.draft(None, (image.width // reduction, image.height // reduction))
-        return np.array(to_rgb(ImageOps.exif_transpose(image)))
+        return np.array(to_rgb(upright(image)))
 
 
 def fit(image: Image.Image, long_side: int) -> Image.Image:
@@ -99,12 +155,15 @@ def to_image(tensor: Tensor) -> Image.Image:
 def save(image: Image.Image, path: str | Path, **extras: bytes) -> None:
     """Writes a picture, whole or not at all, in the format that the suffix names; extras: icc_profile, exif.
 
+    EXIF that is too long for a JPEG is left out.
     Raises UserError if the suffix is none of SUFFIXES, the format cannot hold the picture or the file cannot be written.
     """
     check_suffix(path)
     suffix, data = Path(path).suffix.lower(), io.BytesIO()
     try:
         if suffix in (".jpg", ".jpeg"):
+            if len(extras.get("exif", b"")) > LONGEST_EXIF:
+                del extras["exif"]
             image.convert("RGB").save(data, "JPEG", quality=95, subsampling=0, **extras)
         else:
             image.save(data, Image.registered_extensions()[suffix], **extras)

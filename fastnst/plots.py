@@ -16,13 +16,14 @@ def save_figure(figure: Figure, path: str | Path) -> None:
 
 
 def loss_curves(path: str | Path, history: list[dict[str, float]], passes: list[int]) -> None:
-    """Each weighted term and their total over the iterations, logarithmic. history: those of each iteration by name.
+    """Each weighted term and their total over the iterations, logarithmic.
 
+    history: those of each iteration by name, `total` among them.
     passes: iterations at which another pass began, marked by a line.
     """
     figure = Figure(figsize=(7, 4.2))
     axes, shown = figure.subplots(), []
-    for name in ("total", "content", "style", "tv"):
+    for name in history[0]:
         values = [terms[name] for terms in history]
         if max(values) > 0:  # a term of weight 0 has no curve on a logarithmic scale
             shown.append(values[-1])

@@ -5,6 +5,7 @@ Further arguments go to the training, such as style=mosaic, or style=custom styl
 
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -21,11 +22,12 @@ HEIGHT = 384  # px, of the three pictures
 
 
 def main() -> None:
-    train = [sys.executable, str(ROOT / "scripts" / "train.py"), "experiment=demo", *sys.argv[1:]]
+    run = Path(f"outputs/demo/{datetime.now():%Y-%m-%d_%H-%M-%S-%f}")
+    train = [sys.executable, str(ROOT / "scripts" / "train.py"), "experiment=demo", f"run_dir={run}", *sys.argv[1:]]
     status = subprocess.run(train).returncode
     if status:
         sys.exit(status)
-    trained = OmegaConf.load("outputs/demo/run/config.yaml")
+    trained = OmegaConf.load(run / "config.yaml")
     photograph, painting = load_rgb(sample_photographs()[1][0]), load_rgb(trained.style.image)
     result = fastnst.load(trained.out)(photograph)
     pictures = [p.resize((round(p.width * HEIGHT / p.height), HEIGHT), Image.Resampling.LANCZOS)

@@ -35,7 +35,8 @@ def gather(out: Path, sources: dict[Path, int], held_out: set[str]) -> int:
                 data = io.BytesIO()
                 image.save(data, "JPEG", quality=92, subsampling=0)
                 for number in range(times):
-                    archive.writestr(f"{source.name}/{path.stem}_{number}.jpg", data.getvalue())
+                    # Numbered, as pictures of two folders may have the same name.
+                    archive.writestr(f"{source.stem}/{count + number:06d}_{Path(path.name).stem}.jpg", data.getvalue())
                 count += times
     return count
 

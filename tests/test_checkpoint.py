@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, picture, random_arbitrary
+from conftest import ROOT, picture, random_arbitrary, random_multi
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -71,8 +71,33 @@ def test_pickles_do_not_run(tmp_path):
         lambda weights, meta: meta.update(architecture='{"depth": 3}'),
         lambda weights, meta: meta.update(architecture="[1]"),
         lambda weights, meta: meta.pop("info"),
+        lambda weights, meta: meta.update(info=100_000 * "[" + 100_000 * "]"),
+        lambda weights, meta: weights["layers.0.weight"].fill_(3e38),
+        lambda weights, meta: weights.update({"layers.0.weight": weights["layers.0.weight"].to(torch.int8)}),
+        lambda weights, meta: weights.update({"layers.0.weight": weights["layers.0.weight"] > 0}),
+        lambda weights, meta: meta.update(info="7"),
+        lambda weights, meta: meta.update(info='{"style": "wave"}'),
+        lambda weights, meta: meta.update(info='{"style": {"name": "x/../../y"}}'),
+        lambda weights, meta: meta.update(info='{"style": {"name": "a+\\u001b[2J"}}'),
     ],
-    ids=["missing", "shape", "nan", "json", "huge", "unknown", "list", "no info"],
+    ids=[
+        "missing",
+        "shape",
+        "nan",
+        "json",
+        "huge",
+        "unknown",
+        "list",
+        "no_info",
+        "nested",
+        "overflow",
+        "int8",
+        "bool",
+        "number",
+        "style",
+        "slashes",
+        "escape",
+    ],
 )
 def test_spoiled_checkpoints_are_refused(checkpoint, tmp_path, change):
     weights = load_file(checkpoint)
@@ -92,3 +117,20 @@ def test_half_precision_files_load(checkpoint, tmp_path, stylizer):
         ).max()
         <= 1
     )
+
+
+@pytest.mark.parametrize("name", ["x/../../y", "..", "a\\b", "two\nlines", "\x1b[31m", "n" * 300, " ", "\udc80"])
+def test_names_that_no_file_can_have_are_refused(tmp_path, name):
+    export(tmp_path / "many.safetensors", random_multi(["a", name]), {"style": {"name": "many"}})
+    with pytest.raises(UserError, match="many.safetensors: .* cannot be the name of a style") as error:
+        load_net(tmp_path / "many.safetensors")
+    assert str(error.value).isprintable() and len(str(error.value)) < 300
+
+
+def test_a_zero_shot_net_that_asks_for_huge_paintings_is_refused(tmp_path, paintings):
+    net = random_arbitrary(tmp_path)
+    network = {"loss_network": {"network": "vgg16", "weights": "oxford"}}
+    for size in (10**6, 3, "48", None):
+        export(tmp_path / "any.safetensors", net, {"style": {"size": size}, "objective": network})
+        with pytest.raises(UserError, match="px; from 16 to 2048 are possible"):
+            load_style(tmp_path / "any.safetensors", str(paintings / "0.png"))

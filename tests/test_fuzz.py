@@ -24,7 +24,7 @@ from safetensors.torch import save
 
 from fastnst.checkpoint import export, load_net
 from fastnst.errors import UserError
-from fastnst.images import SUFFIXES, load_rgb
+from fastnst.images import SUFFIXES, decode, load_rgb
 from fastnst.inference.stylizer import Stylizer, stylize_file
 from fastnst.models.transform_net import TransformNet
 from fastnst.web.page import Studio
@@ -60,19 +60,39 @@ def corpus() -> list[bytes]:
         encoded(transparent, "PNG"), encoded(transparent, "WEBP"), encoded(gray.convert("1"), "PNG"), encoded(rgb, "ICO"),
         encoded(rgb, "GIF", save_all=True, append_images=[gray.convert("RGB").resize(rgb.size)] * 3),
         encoded(rgb, "PNG", save_all=True, append_images=[rgb.rotate(90)] * 2), encoded(rgb, "PPM"), encoded(rgb, "TGA"),
-        encoded(picture(0, 9, 5), "PNG"), b"", b"\0" * 500, b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%PDF-1.4",
+        encoded(picture(0, 9, 5), "PNG"), encoded(picture(0, 16, 900), "PNG"), encoded(picture(0, 1200, 17), "JPEG"),
+        encoded(picture(0, 500, 1), "PNG"), b"", b"\0" * 500, b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%PDF-1.4",
     ]  # fmt: skip
-    return [*files, bomb(100_000, 100_000), bomb(12_000, 12_000)]
+    files += [encoded(rgb, kind, exif=tags) for kind in ("JPEG", "PNG", "WEBP") for tags in broken_exifs()]
+    return [*files, bomb(100_000, 100_000), bomb(12_000, 12_000), png(20, 20, 3, b"\0" * 21 * 20)]
 
 
-def bomb(width: int, height: int) -> bytes:
-    """A PNG whose few bytes claim a huge picture."""
+def broken_exifs() -> list[bytes]:
+    """EXIF of one tag each, of a wrong type: the orientation, the resolution, a pointer to nowhere and one to itself."""
+    orientation, resolution, pointer, behind = 0x0112, 0x011A, 0x8769, struct.pack("<I", 26)
+    ratio, negative = struct.pack("<ii", 6, 0), struct.pack("<ii", -72, 1)
+    # As BYTE, ASCII, LONG, UNDEFINED, IFD, LONG8 and what there is not; then FLOAT and SLONG.
+    tags = [(orientation, kind, b"\6\0\0\0", b"") for kind in (1, 2, 4, 7, 13, 16, 99)]
+    tags += [(orientation, 11, struct.pack("<f", 6), b""), (orientation, 9, struct.pack("<i", -6), b"")]
+    tags += [(orientation, 5, behind, ratio), (resolution, 10, behind, negative), (resolution, 2, b"72\0\0", b"")]
+    tags += [(pointer, 4, b"\xff" * 4, b""), (pointer, 4, b"\x08\0\0\0", b"")]
+    head = b"Exif\0\0II*\0\x08\0\0\0"
+    return [head + struct.pack("<HHHI", 1, tag, kind, 1) + value + b"\0" * 4 + more for tag, kind, value, more in tags]
+
+
+def png(width: int, height: int, colours: int, pixels: bytes) -> bytes:
+    """A PNG whose header may claim more than there is, such as colours from a palette (3)."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 999)) + chunk(b"IEND", b"")
+    header = struct.pack(">IIBBBBB", width, height, 8, colours, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG whose few bytes claim a huge picture."""
+    return png(width, height, 2, b"\0" * 999)
 
 
 @st.composite
@@ -155,6 +175,22 @@ def test_page(place):
         assert len(set(folder.rglob("*")) - before) == (2 if done else 0)  # a picture in a folder of its own
 
     run()
+
+
+def test_every_kind_of_metadata_and_palette(place, stylizer):
+    """Those whose picture is whole are restyled, upright where that can be told; a palette that is missing is said."""
+    for kind in ("JPEG", "PNG", "WEBP"):
+        for tags in broken_exifs():
+            (place / "metadata.img").write_bytes(encoded(picture(0, 40, 30), kind, exif=tags))
+            assert attempt("metadata", lambda: stylize_file(stylizer, place / "metadata.img", place / "metadata.png"))
+            decode((place / "metadata.img").read_bytes(), 16)  # as training reads it
+    (place / "metadata.img").write_bytes(png(20, 20, 3, b"\0" * 21 * 20))
+    with pytest.raises(UserError, match="without a palette"):
+        stylize_file(stylizer, place / "metadata.img", place / "metadata.png")
+    with pytest.raises(UserError, match="without a palette"):
+        load_rgb(place / "metadata.img")
+    for left in place.glob("metadata.*"):
+        left.unlink()
 
 
 class Code:

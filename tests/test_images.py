@@ -9,7 +9,8 @@ from conftest import picture
 from PIL import Image
 
 from fastnst.data.crops import crop
-from fastnst.images import UNREADABLE, decode, load_rgb, to_image, to_rgb, to_tensor
+from fastnst.errors import UserError
+from fastnst.images import UNREADABLE, decode, load_rgb, middle, to_image, to_rgb, to_tensor
 
 
 def save_variants(folder: Path) -> dict[str, Path]:
@@ -83,3 +84,14 @@ def test_decoding_gives_what_pillow_gives(tmp_path):
 
 def test_image_and_tensor_are_inverse():
     assert to_image(to_tensor(picture(7))).tobytes() == picture(7).tobytes()
+
+
+def test_a_painting_is_never_enlarged_to_a_huge_one(tmp_path):
+    picture(0, 3000, 4).save(tmp_path / "long.png")
+    with pytest.raises(UserError, match="long.png: 3000 x 4 px is too long"):
+        load_rgb(tmp_path / "long.png", 256)
+    assert load_rgb(tmp_path / "long.png").size == (3000, 4)  # as a photograph it keeps its size
+    picture(0, 5, 80).save(tmp_path / "scroll.png")
+    assert load_rgb(tmp_path / "scroll.png", 10).size == (10, 160)
+    assert middle(picture(0, 100, 5)).tobytes() == picture(0, 100, 5).crop((10, 0, 90, 5)).tobytes()
+    assert middle(picture(0, 80, 5)).tobytes() == picture(0, 80, 5).tobytes()

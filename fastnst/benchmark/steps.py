@@ -7,7 +7,7 @@ import functools
 import multiprocessing
 import statistics
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor
 
 import torch
 from torch import Tensor
@@ -52,11 +52,11 @@ class Step:
         return terms
 
 
-def make_step(kind: str, width: int, device: torch.device, recompute: bool = False) -> "Step | textbook.Step":
+def make_step(kind: str, width: int, device: torch.device) -> "Step | textbook.Step":
     """A step from the same weights whatever its kind: `textbook`, `float32` or `bfloat16`, or `compiled` (bfloat16)."""
     torch.manual_seed(0)
     net, style_image = TransformNet(width=width), reference_picture()
-    objective = Objective(LossNetwork(recompute=recompute), [style_image]).to(device)
+    objective = Objective(LossNetwork(), [style_image]).to(device)
     if kind == "textbook":
         return textbook.Step(net, objective, style_image.to(device))
     if kind == "compiled":
@@ -90,19 +90,10 @@ def time_steps(batch: int, side: int, width: int, rounds: int) -> list[dict]:
 
 
 def measure_memory(batch: int, side: int, width: int) -> dict:
-    """Peak memory in MB of a process that takes one float32 training step, with and without recomputing VGG's layers."""
-    with process() as kept, process() as recomputing:
-        wait([pool.submit(int) for pool in (kept, recomputing)])  # both have started
-        before, peak, seconds = kept.submit(_peak, batch, side, width, False).result()
-        _, recomputed, longer = recomputing.submit(_peak, batch, side, width, True).result()
-    return {
-        "batch": batch,
-        "px": side,
-        "before_mb": before,
-        "peak_mb": peak,
-        "recomputed_peak_mb": recomputed,
-        "recomputed_times_the_seconds": longer / seconds,
-    }
+    """Peak memory in MB of a process before it takes one float32 training step, and while it does."""
+    with process() as own:
+        before, peak = own.submit(_peak, batch, side, width).result()
+    return {"batch": batch, "px": side, "before_mb": before, "peak_mb": peak}
 
 
 def process() -> ProcessPoolExecutor:
@@ -112,11 +103,11 @@ def process() -> ProcessPoolExecutor:
 
 
 @functools.cache
-def _prepared(kind: str, width: int, recompute: bool = False) -> "Step | textbook.Step":
+def _prepared(kind: str, width: int) -> "Step | textbook.Step":
     if kind != "textbook":
         keep_freed_memory()  # as training does
         torch.set_float32_matmul_precision("high")
-    return make_step(kind, width, best_device(), recompute)
+    return make_step(kind, width, best_device())
 
 
 def _seconds(kind: str, batch: int, side: int, width: int) -> float:
@@ -125,11 +116,11 @@ def _seconds(kind: str, batch: int, side: int, width: int) -> float:
     return clock(lambda: step(photographs))
 
 
-def _peak(batch: int, side: int, width: int, recompute: bool) -> tuple[int | None, int | None, float]:
-    step = _prepared("float32", width, recompute)
+def _peak(batch: int, side: int, width: int) -> tuple[int | None, int | None]:
+    step = _prepared("float32", width)
     photographs = torch.rand(batch, 3, side, side).to(best_device())
     with PeakMemory(best_device()) as before:
         pass
     with PeakMemory(best_device()) as during:
-        seconds = clock(lambda: step(photographs))
-    return before.megabytes, during.megabytes, seconds
+        step(photographs)
+    return before.megabytes, during.megabytes

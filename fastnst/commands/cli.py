@@ -3,6 +3,7 @@
 import argparse
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -96,13 +97,19 @@ def one_line_errors() -> Iterator[None]:
 def quote(argument: str, paths: Collection[str] = PATH_KEYS) -> str:
     """Quotes the value of an override that is a path, so that Hydra's grammar leaves its =, (, [ and spaces alone.
 
-    paths: the keys that hold one.
+    paths: the keys that hold one. What is there is taken by its name, even one in quotes, in brackets or with ${ in it.
     """
     key, equals, value = argument.partition("=")
-    is_list = value[:1] + value[-1:] == {"ckpt": "[]", "style": "{}"}.get(key)
-    if key.lstrip("+") not in paths or not value or value[0] in "'\"" or value in ("null", "???") or is_list:
+    if key.lstrip("+") not in paths or value in ("", "null", "???"):
         return argument
-    escaped = value.replace("\\'", "\\\\'").replace("'", "\\'")
+    is_list = value[:1] + value[-1:] == {"ckpt": "[]", "style": "{}"}.get(key)
+    if os.path.exists(value):
+        value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+    elif value[0] in "'\"" or is_list:
+        return argument
+    # Backslashes before a quote are doubled; the last quote is ours.
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
+    escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
     return f"{key}{equals}'{escaped}'"
 
 

@@ -10,7 +10,6 @@ from fastnst.commands.options import check_flags, path_of
 from fastnst.errors import UserError
 from fastnst.files import check_writable
 from fastnst.inference.export import SUFFIX, Product, export_product, largest_difference, load_exported
-from fastnst.models.arbitrary import Painted
 from fastnst.web.browser.bundle import export_page
 
 
@@ -25,7 +24,7 @@ def export(cfg: DictConfig) -> None:
         raise UserError("page=true: the page runs format=onnx with processing=inside")
     checkpoint, path, suffix = path_of(cfg, "ckpt"), path_of(cfg, "out"), SUFFIX[cfg.format]
     net, info = load_style(checkpoint, cfg.style)
-    net = net.at(1.0) if isinstance(net, Painted) else net
+    net = net.at(1.0)
     if path.suffix in SUFFIX.values() and path.suffix != suffix:
         raise UserError(f"out={path}: a file of format={cfg.format} ends in {suffix}")
     if path.suffix != suffix:

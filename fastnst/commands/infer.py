@@ -1,17 +1,20 @@
 """Restyles a picture, a folder, a glob or a film with a checkpoint."""
 
 import sys
+from collections import Counter
 from pathlib import Path
 
+import torch
 from omegaconf import DictConfig, OmegaConf
+from PIL import Image
 from tqdm import tqdm
 
 from fastnst.commands.cli import run
 from fastnst.commands.options import as_path, check_numbers, check_whole, path_of
-from fastnst.errors import UserError
+from fastnst.errors import UserError, line_of
 from fastnst.images import SUFFIXES, is_folder
 from fastnst.inference import film
-from fastnst.inference.stylizer import LEAST, Stylizer, check_controls, stylize_file
+from fastnst.inference.stylizer import LEAST, Stylizer, check_controls, free_memory, stylize_file
 from fastnst.memory import keep_freed_memory
 
 
@@ -27,12 +30,17 @@ def infer(cfg: DictConfig) -> None:
     check_numbers(cfg, {"temporal": (0, 1)})
     name = "+".join(path.stem for path in checkpoints)
     source, out = path_of(cfg, "img"), path_of(cfg, "out")
+    # Pillow's limit is for servers. It refuses twice so many px, of four bytes, before it reads a picture or a painting.
+    Image.MAX_IMAGE_PIXELS = free_memory(torch.device("cpu")) // 8
     style = cfg.style
     style = OmegaConf.to_container(style) if OmegaConf.is_config(style) else style
     if style is not None:
         name += "_" + "+".join(Path(str(key)).stem for key in ([style] if isinstance(style, str) else style))
-    if source.is_file() and source.suffix.lower() in film.SUFFIXES:
-        target = out if out.suffix.lower() in film.SUFFIXES else out / f"{source.stem}_{name}.mp4"
+    if source.is_file() and source.suffix.lower() in film.READ:
+        if out.suffix.lower() in Image.registered_extensions() and not out.is_dir():
+            raise UserError(f"out={out}: a film goes to a folder, or to a name that ends in {', '.join(film.SUFFIXES)}")
+        suffix = ".mp4" if source.suffix.lower() in film.SUFFIXES else ".mkv"
+        target = out if out.suffix.lower() in film.SUFFIXES else out / f"{source.stem}_{name}{suffix}"
         infer_film(
             Stylizer(*checkpoints, weights=cfg.weights, style=style), source, target, cfg.size, cfg.temporal, controls
         )
@@ -41,14 +49,11 @@ def infer(cfg: DictConfig) -> None:
     into_folder = is_folder(out)
     if len(pictures) > 1 and not into_folder:
         raise UserError(f"out={out}: {len(pictures)} pictures need a folder to go to, not a file")
+    targets = name_results(pictures, root, out, name) if into_folder else [out]
     stylizer = Stylizer(*checkpoints, weights=cfg.weights, style=style)
 
     failed = 0
-    for picture in tqdm(pictures, unit="picture", disable=len(pictures) == 1):
-        target = out
-        if into_folder:
-            suffix = picture.suffix if picture.suffix.lower() in SUFFIXES else ".png"
-            target = out / picture.relative_to(root).with_name(f"{picture.stem}_{name}{suffix}")
+    for picture, target in zip(tqdm(pictures, unit="picture", disable=len(pictures) == 1), targets, strict=True):
         try:
             with tqdm(total=100, unit="%", leave=False, desc=picture.name, delay=2) as bar:  # shows itself for large ones
 
@@ -56,13 +61,36 @@ def infer(cfg: DictConfig) -> None:
                     bar.update(round(100 * share) - bar.n)  # noqa: B023
 
                 stylize_file(stylizer, picture, target, cfg.size, **controls, progress=show)
-        except UserError as error:
-            tqdm.write(f"fastnst: {error}", file=sys.stderr)  # above the progress bar
+        except Exception as error:  # whatever one file raises, the others are restyled
+            if not isinstance(error, UserError) and len(pictures) == 1:
+                raise
+            message = error if isinstance(error, UserError) else f"{picture}: cannot be restyled ({line_of(error)})"
+            tqdm.write(f"fastnst: {message}", file=sys.stderr)  # above the progress bar
             failed = 2
         else:
             tqdm.write(str(target))
     if failed:
         raise SystemExit(failed)
+
+
+def name_results(pictures: list[Path], root: Path, out: Path, name: str) -> list[Path]:
+    """Where in the folder `out` each picture's result goes: as it lies below `root`, with `name` behind its own.
+
+    A kind that is not written becomes PNG. Where two results would have one name, each keeps its picture's suffix in it.
+    Raises UserError if that does not help.
+    """
+
+    def result(picture: Path, stem: str) -> Path:
+        suffix = picture.suffix if picture.suffix.lower() in SUFFIXES else ".png"
+        return out / picture.relative_to(root).with_name(f"{stem}_{name}{suffix}")
+
+    targets = [result(picture, picture.stem) for picture in pictures]
+    count = Counter(targets)
+    targets = [t if count[t] == 1 else result(p, p.name) for p, t in zip(pictures, targets, strict=True)]
+    ((target, most),) = Counter(targets).most_common(1)
+    if most > 1:
+        raise UserError(f"out={target}: {most} pictures would be written to it; rename them, or restyle them one by one")
+    return targets
 
 
 def infer_film(
@@ -92,7 +120,8 @@ def find_pictures(img: str) -> tuple[Path, list[Path]]:
     if path.is_dir():
         found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
         if not found:
-            raise UserError(f"img={img}: no pictures ({', '.join(SUFFIXES)}) in this folder or below it")
+            kinds = ", ".join(SUFFIXES)
+            raise UserError(f"img={img}: no pictures ({kinds}) in this folder or below it; films are taken one at a time")
         return path, found
     if any(character in img for character in "*?["):
         root = Path(path.anchor) if path.is_absolute() else Path()

@@ -13,10 +13,9 @@ from fastnst.commands.options import check_numbers, check_whole, painting_of, pa
 from fastnst.errors import UserError
 from fastnst.files import check_writable
 from fastnst.images import best_device, fit, is_folder, load_rgb, save, to_image, to_tensor
+from fastnst.losses.objective import without_parts
 from fastnst.optimization import initial, optimize, resized
 from fastnst.plots import loss_curves
-
-TERMS = ("total", "content", "style", "tv")
 
 
 def optimize_file(cfg: DictConfig) -> Path:
@@ -24,7 +23,11 @@ def optimize_file(cfg: DictConfig) -> Path:
 
     Raises UserError for anything in `cfg` that cannot be used.
     """
-    check_whole(cfg, {"steps": 1, "style.size": 16, "save_every": 1, "seed": 0}, optional=["save_every"])
+    check_whole(cfg, {"style.size": 16, "save_every": 1, "seed": 0}, optional=["save_every"])
+    if OmegaConf.is_list(cfg.steps):
+        whole_numbers(cfg, "steps", 1)
+    else:
+        check_whole(cfg, {"steps": 1})
     check_numbers(cfg, {"init_noise": (0, 1)})
     content, (style, painting_file) = path_of(cfg, "content"), painting_of(cfg.style)
     picture = load_rgb(content)
@@ -37,10 +40,13 @@ def optimize_file(cfg: DictConfig) -> Path:
     device = best_device()
     layers = [cfg.loss.content_layer, *cfg.loss.style_layers]
     network = instantiate(cfg.loss_network, layers=layers).to(device, memory_format=torch.channels_last)
-    optimizer, schedule = instantiate(cfg.optimizer.optimizer), instantiate(cfg.optimizer.schedule)
+    optimizer = instantiate(cfg.optimizer.optimizer)
 
     result, history, passes, board = None, [], [], None
-    for size in sizes:
+    for number, size in enumerate(sizes):
+        steps = of_pass(cfg, "steps", number)
+        options = {key: of_pass(cfg, f"optimizer.schedule.{key}", number) for key in cfg.optimizer.schedule}
+        schedule = instantiate(options)
         photograph = to_tensor(fit(picture, size)).unsqueeze(0).to(device)
         # The painting shrinks with the photograph, so that every pass strives for strokes of the same place in it.
         short_side = max(16, round(cfg.style.size * size / sizes[-1]))
@@ -49,8 +55,8 @@ def optimize_file(cfg: DictConfig) -> Path:
         start = initial(cfg.init, photograph, cfg.init_noise, cfg.seed) if result is None else result
         start = resized(start, *photograph.shape[-2:])
         passes.append(len(history))
-        iterates = optimize(objective, photograph, start, optimizer, schedule, cfg.steps)
-        with tqdm(iterates, total=cfg.steps + 1, desc=f"{size} px") as bar:
+        iterates = optimize(objective, photograph, start, optimizer, schedule, steps)
+        with tqdm(iterates, total=steps + 1, desc=f"{size} px") as bar:
             for step, result, terms in bar:
                 if board is None:  # at the first iterate, when all else has proved sound
                     check_writable(target.parent)
@@ -59,10 +65,9 @@ def optimize_file(cfg: DictConfig) -> Path:
                     board.add_text("config", f"```yaml\n{OmegaConf.to_yaml(cfg, resolve=True)}\n```")
                     board.add_image("style", painting[0])
                 count = len(history)
-                terms = {name: value.item() for name, value in terms.items()}
                 for name, value in terms.items():
-                    board.add_scalar(name, value, count)
-                weighted = {name: terms[name] * objective.weights.get(name, 1.0) for name in TERMS}
+                    board.add_scalar(name, value.item(), count)
+                weighted = {name: value * objective.weights.get(name, 1.0) for name, value in without_parts(terms).items()}
                 history.append(weighted)
                 bar.set_postfix({name: f"{value:.3g}" for name, value in weighted.items()}, refresh=False)
                 if cfg.save_every and step % cfg.save_every == 0:
@@ -75,6 +80,19 @@ def optimize_file(cfg: DictConfig) -> Path:
     loss_curves(curves, history, passes[1:])
     print(f"losses: {curves}\nrun: {run_dir}\n{target}")
     return target
+
+
+def of_pass(cfg: DictConfig, key: str, number: int) -> object:
+    """What `key` holds for pass `number`, from 0: of a list one each, its last for further ones.
+
+    Raises UserError for an empty list.
+    """
+    value = OmegaConf.select(cfg, key)
+    if not OmegaConf.is_list(value):
+        return value
+    if not len(value):
+        raise UserError(f"{key}=[]: give a value, or one for each of sizes={cfg.sizes}")
+    return value[min(number, len(value) - 1)]
 
 
 def main() -> None:

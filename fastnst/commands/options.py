@@ -5,7 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from fastnst.errors import UserError, is_number, is_whole
+from fastnst.errors import UserError, is_name, is_number, is_whole
 
 
 def check_whole(cfg: DictConfig, least: Mapping[str, int], optional: Collection[str] = ()) -> None:
@@ -45,11 +45,12 @@ def path_of(cfg: DictConfig, key: str) -> Path:
 
 
 def as_path(value: object, key: str) -> Path:
-    """`value` as a path, a leading ~ expanded; `key` is named in the UserError if it is none."""
+    """`value` as a path, a leading ~ expanded unless that is there; `key` is named in the UserError if it is none."""
     if not isinstance(value, str) or not value.strip():
         raise UserError(f"{key}={value}: give a path")
     try:
-        return Path(value).expanduser()
+        path = Path(value)
+        return path if path.exists() else path.expanduser()
     except RuntimeError as error:
         raise UserError(f"{key}={value}: {error}") from None
 
@@ -62,8 +63,8 @@ def names_of(style: DictConfig) -> list[str]:
     several = style.images and (len(style.images) > 1 or OmegaConf.is_missing(style, "image"))
     names = list(style.images) if several else [style.name]
     for name in names:
-        if not isinstance(name, str) or not name.strip() or set(name) & set("/\\\0"):
-            raise UserError(f"style.name={name}: give a name for files, without slashes")
+        if not is_name(name):
+            raise UserError(f"style.name={name}: give a short name for files, without slashes and not hidden")
     return names
 
 

@@ -1,5 +1,7 @@
 """Trains a net, from a composed config to an exported checkpoint: read `train` from top to bottom."""
 
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -13,15 +15,13 @@ from fastnst import __version__
 from fastnst.checkpoint import export
 from fastnst.commands.cli import run
 from fastnst.commands.options import check_flags, check_numbers, check_whole, paintings_of, path_of
-from fastnst.errors import UserError
-from fastnst.files import write_bytes
+from fastnst.errors import UserError, line_of
+from fastnst.files import check_file
 from fastnst.images import load_rgb, to_tensor
 from fastnst.losses.vgg_layers import STYLE_LAYERS
 from fastnst.memory import keep_freed_memory
-from fastnst.models.arbitrary import ArbitraryNet
-from fastnst.models.transform_net import TransformNet
 from fastnst.training.callbacks import Panels, Progress, Throughput
-from fastnst.training.checkpointing import LAST, Checkpoints, WholeCheckpoints, newest, read_last
+from fastnst.training.checkpointing import LAST, Checkpoints, WholeCheckpoints, check_same, newest
 from fastnst.training.failures import BadFiles, BadSteps, one_line
 from fastnst.training.module import MODULES
 from fastnst.training.warm_start import start_from
@@ -58,13 +58,10 @@ def train(cfg: DictConfig) -> dict[str, float]:
     data = instantiate(cfg.data)
     style_images = {name: to_tensor(load_rgb(path, cfg.style.size)).unsqueeze(0) for name, path in paintings.items()}
     net = instantiate(cfg.model)
-    if isinstance(net, TransformNet) and len(paintings) > 1:
-        raise UserError(f"style={', '.join(paintings)}: this model learns one style; give model=multi, or -m to train each")
+    name = net.name_of(paintings)
     init = None if cfg.init is None else path_of(cfg, "init")
     parent = start_from(net, init, cfg.train, paintings)
-    if resume and read_last(resume) != net.architecture:
-        raise UserError(f"{resume}: its net is {read_last(resume)}, not {net.architecture}; give the same model")
-    layers = [cfg.loss.content_layer, *cfg.loss.style_layers, *(STYLE_LAYERS if isinstance(net, ArbitraryNet) else ())]
+    layers = [cfg.loss.content_layer, *cfg.loss.style_layers, *(STYLE_LAYERS if net.any_painting else ())]
     loss_network = instantiate(cfg.loss_network, layers=layers)
     objective = instantiate(cfg.loss, loss_network=loss_network, style_images=list(style_images.values()))
     if cfg.data.size < objective.least:
@@ -72,13 +69,20 @@ def train(cfg: DictConfig) -> dict[str, float]:
         raise UserError(f"data.size={cfg.data.size}: loss.scales={scales} takes {objective.least} px at least")
     info = {
         "version": __version__,
-        # A zero-shot net has none of its own: those that style= names are held out.
-        "style": {"name": "any" if isinstance(net, ArbitraryNet) else "+".join(paintings), "size": cfg.style.size},
+        "style": {
+            "name": name,
+            "size": cfg.style.size,
+            # A zero-shot net has none of its own: those that style= names are held out.
+            "image": {title: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for title, path in paintings.items()},
+        },
         "objective": OmegaConf.to_container(cfg.loss, resolve=True)
         | {"loss_network": {"network": cfg.loss_network.network, "weights": str(cfg.loss_network.weights)}},
     }
+    if resume:
+        check_same(resume, net.architecture, info)
     info |= {} if parent is None else {"ancestor": parent}
     optimizer, schedule = instantiate(cfg.optimizer.optimizer), instantiate(cfg.optimizer.schedule)
+    check_optimizer(optimizer)
     for part in (net, objective, objective.loss_network) if cfg.compile else ():
         part.compile()
     module = MODULES[type(net)](net, objective, optimizer, schedule, info, dict(cfg.stability), style_images)
@@ -101,16 +105,42 @@ def train(cfg: DictConfig) -> dict[str, float]:
     config = OmegaConf.to_yaml(cfg, resolve=True)
     with one_line(trainer, run_dir, data.reading):
         if trainer.is_global_zero:
-            write_bytes(run_dir / "config.yaml", config.encode())
+            check_file(out)
+            begin(run_dir, config, taken=cfg.ckpt is not None)
             trainer.logger.experiment.add_text("config", f"```yaml\n{config}\n```")
         trainer.fit(module, data, ckpt_path=resume, weights_only=True)
         trainer.save_checkpoint(run_dir / LAST)
         (losses,) = trainer.validate(module, data, verbose=False)
     if trainer.is_global_zero:
+        if out.exists():
+            print(f"replaced: the {out} that was there")
         export(out, net, module.info | {"steps": trainer.global_step, "validation": losses})
         print(", ".join(f"{name} {value:.4g}" for name, value in losses.items()))
         print(f"run: {run_dir}\ncheckpoint: {out}")
     return losses
+
+
+def check_optimizer(optimizer: Callable) -> None:
+    """Raises UserError for an optimizer that cannot be made with its options, or that takes no single steps."""
+    try:
+        made = optimizer([torch.nn.Parameter(torch.zeros(1))])
+    except (TypeError, ValueError) as error:
+        raise UserError(f"optimizer.optimizer: {line_of(error)}; ~optimizer.optimizer.NAME takes one out") from None
+    if isinstance(made, torch.optim.LBFGS):
+        raise UserError("optimizer=lbfgs: is for scripts/optimize.py; give optimizer=adam")
+
+
+def begin(run_dir: Path, config: str, taken: bool) -> None:
+    """Writes a run's config.yaml. taken: the folder may hold a run's already, which goes on.
+
+    Raises UserError if it is another's: of two runs that begin at once, the second is refused.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(run_dir / "config.yaml", "w" if taken else "x") as file:
+            file.write(config)
+    except FileExistsError:
+        raise UserError(f"run_dir={run_dir}: holds another run; give another folder, or ckpt=last to resume it") from None
 
 
 def find_checkpoint(cfg: DictConfig) -> Path | None:

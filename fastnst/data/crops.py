@@ -24,7 +24,7 @@ def crop(path: Photograph, side: float, across: float, down: float, flip: bool, 
     """One square crop of a photograph as float32 (3, size, size) in 0-1.
 
     side: the crop's side as a fraction of the photograph's short side; across, down: where it lies in what is left, 0-1.
-    Raises OSError, ValueError or SyntaxError (from Pillow) if the file is not a whole picture.
+    Raises one of UNREADABLE if the file is not a whole picture.
     """
     with path.open("rb") as file:
         pixels = decode(file.read(), size / side)

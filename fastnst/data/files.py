@@ -6,6 +6,7 @@ import itertools
 import os
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ import numpy as np
 from fastnst.errors import UserError
 from fastnst.images import SUFFIXES, UNREADABLE, decode
 
+MOST_BYTES = 256_000_000  # of a photograph's file in a zip
 # scikit-image's photographs. The two that validate are never trained on; motorcycle_right, nearly the same picture as
 # motorcycle_left, stands on the training side with it.
 SAMPLES_TRAIN = (
@@ -56,11 +58,19 @@ class Zipped(NamedTuple):
         return True
 
     def open(self, mode: str = "rb") -> io.BytesIO:
-        """All its bytes, whose checksum is right. Raises OSError if they cannot be had."""
+        """All its bytes, whose checksum is right. Raises OSError if they cannot be had, or are more than MOST_BYTES."""
+        data = io.BytesIO()
         try:
-            return io.BytesIO(_opened(self.parent, os.getpid()).read(self.inside))
+            with _opened(self.parent, os.getpid()).open(self.inside) as member:
+                # Piece by piece, as a few bytes can unpack to gigabytes, whatever the zip says of them.
+                while data.tell() <= MOST_BYTES and (piece := member.read(1 << 14)):
+                    data.write(piece)
         except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, KeyError) as error:  # Runtime: unknown compression
             raise OSError(f"{self}: {error}") from None
+        if data.tell() > MOST_BYTES:
+            raise OSError(f"{self}: unpacks to more than {MOST_BYTES / 1e6:.0f} MB")
+        data.seek(0)
+        return data
 
 
 Photograph = Path | Zipped
@@ -75,22 +85,35 @@ def _opened(path: Path, process: int) -> zipfile.ZipFile:
 def find_photographs(root: str | Path) -> list[Photograph]:
     """All jpg, jpeg, png and webp files below the folder `root` or in the zip `root`, sorted.
 
+    Links are followed, to each folder once and to regular files alone.
     Raises UserError if it is neither, has none in it, or is a zip that cannot be read.
     """
     root = Path(root).expanduser()
     if root.is_file():
         paths = _find_in_zip(root)
     elif root.is_dir():
-        paths = []
-        for folder, subfolders, names in os.walk(root, followlinks=True):
-            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-            paths += [Path(folder, name) for name in names if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
-        paths.sort()
+        paths = sorted(_find_below(root))
     else:
         raise UserError(f"{root}: no such folder; give data.root=/path/of/photographs, or a zip of them")
     if not paths:
         raise UserError(f"{root}: no photographs ({', '.join(SUFFIXES)}) in it or below it")
     return paths
+
+
+def _find_below(root: Path) -> Iterator[Path]:
+    waiting, visited = [root], set()
+    while waiting:
+        # Links to folders wait until all else is found, so that a photograph has its own path.
+        for folder, subfolders, names in os.walk(waiting.pop(0)):
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in visited:
+                subfolders.clear()
+                continue
+            visited.add((status.st_dev, status.st_ino))
+            subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+            waiting += [Path(folder, name) for name in subfolders if Path(folder, name).is_symlink()]
+            paths = (Path(folder, name) for name in names if name.lower().endswith(SUFFIXES) and not name.startswith("."))
+            yield from filter(Path.is_file, paths)
 
 
 def _find_in_zip(root: Path) -> list[Zipped]:

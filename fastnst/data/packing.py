@@ -14,14 +14,14 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from tqdm import tqdm
 
 from fastnst.data.files import Photograph, is_readable
 from fastnst.data.shards import Loaded
 from fastnst.errors import UserError
 from fastnst.files import whole, write_bytes
-from fastnst.images import UNREADABLE, to_rgb
+from fastnst.images import UNREADABLE, to_rgb, upright
 
 QUALITY = 95  # of JPEGs that are reduced
 
@@ -114,7 +114,7 @@ def pack_shard(path: Path, photographs: list[tuple[str, Photograph]], size: int 
 def packed(photograph: Photograph, size: int | None) -> tuple[str, bytes]:
     """A photograph's suffix and bytes: its own, or a JPEG of short side `size` px if it is larger.
 
-    Raises OSError, ValueError or SyntaxError (from Pillow) if the file is not a whole picture.
+    Raises one of UNREADABLE if the file is not a whole picture.
     """
     with photograph.open("rb") as file:
         data = file.read()
@@ -123,8 +123,8 @@ def packed(photograph: Photograph, size: int | None) -> tuple[str, bytes]:
         with Image.open(io.BytesIO(data)) as image:
             short = min(image.size)
             if size is not None and short > size:
-                upright = to_rgb(ImageOps.exif_transpose(image))
-                small = upright.resize([round(side * size / short) for side in upright.size], Image.Resampling.LANCZOS)
+                turned = to_rgb(upright(image))
+                small = turned.resize([round(side * size / short) for side in turned.size], Image.Resampling.LANCZOS)
                 buffer = io.BytesIO()
                 small.save(buffer, "JPEG", quality=QUALITY)
                 return "jpg", buffer.getvalue()

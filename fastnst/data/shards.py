@@ -8,6 +8,7 @@ import contextlib
 import io
 import itertools
 import random
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from fastnst.errors import UserError, is_whole
 from fastnst.images import SUFFIXES, UNREADABLE
 
 Place = tuple[int, int, int]  # epoch, shard, place in it
+MOST_SHARDS = 100_000
 EXAMPLE = "data.urls='/path/{000000..000099}.tar'"
 
 
@@ -54,19 +56,32 @@ def webdataset():
 def find_shards(urls: str) -> list[str]:
     """The shards that `urls` names: {000..099} counts, {a,b} lists, and :: separates several.
 
-    Raises UserError if it cannot be made out, or one that would be a file here is not.
+    Raises UserError if it cannot be made out, names more than MOST_SHARDS, or one that would be a file here is not.
     """
     if not isinstance(urls, str) or not urls.strip():
         raise UserError(f"data.urls={urls}: give the shards, such as {EXAMPLE}")
     try:
-        found = webdataset().shardlists.expand_urls(urls)
-    except ValueError as error:
+        library = webdataset()
+        from braceexpand import braceexpand  # which the library brings
+
+        # Counted first: it would make a list of however many there are.
+        counted = itertools.islice(itertools.chain.from_iterable(map(braceexpand, urls.split("::"))), MOST_SHARDS + 1)
+        if _is_long(urls) or sum(1 for _ in counted) > MOST_SHARDS:
+            raise UserError(f"data.urls={urls}: names more than {MOST_SHARDS} shards; pack more photographs in each")
+        found = library.shardlists.expand_urls(urls)
+    except (ValueError, RecursionError) as error:
         raise UserError(f"data.urls={urls}: {error}; give the shards, such as {EXAMPLE}") from None
     found = [url if urlparse(url).scheme else str(Path(url).expanduser()) for url in found]
     missing = [url for url in found if not urlparse(url).scheme and not Path(url).is_file()]
     if missing:
         raise UserError(f"{missing[0]}: no such shard ({len(missing)} of {len(found)} are missing); give {EXAMPLE}")
     return found
+
+
+def _is_long(urls: str) -> bool:
+    """Whether one range alone is too long."""
+    ranges = re.findall(r"{(-?\d+)\.\.(-?\d+)", urls)
+    return any(abs(int(last) - int(first)) >= MOST_SHARDS for first, last in ranges)
 
 
 def read_shard(url: str) -> Iterator[Loaded]:

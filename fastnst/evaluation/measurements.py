@@ -8,20 +8,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from fastnst.checkpoint import load_net, load_style
+from fastnst.checkpoint import load_net
 from fastnst.errors import UserError
 from fastnst.evaluation.figures import ARTEFACTS, motif, palette, relative_content, relative_style, strokes, worth
 from fastnst.evaluation.pictures import read
 from fastnst.losses import recipes
-from fastnst.losses.objective import Objective
+from fastnst.losses.objective import Objective, without_parts
 from fastnst.losses.vgg import LossNetwork
 from fastnst.memory import PeakMemory
-from fastnst.models.arbitrary import ArbitraryNet
-from fastnst.models.conditional import MultiStyleNet
 from fastnst.models.transform_net import TransformNet
 from fastnst.timing import clock
 
-TERMS = ("total", "content", "style", "tv")
 FIGURES = ("relative_content", "relative_style", "strokes", "palette", "motif")
 # Each kind under the name that checkpoints of version 0.1 have for it, whatever its class is called now.
 OBJECTIVES = {
@@ -63,16 +60,7 @@ def load_painting(checkpoint: Path, style: str, painting: Path) -> tuple[Transfo
     if the checkpoint was trained on other styles.
     """
     net, info = load_net(checkpoint)
-    if isinstance(net, ArbitraryNet):
-        return load_style(checkpoint, str(painting))[0].at(1.0), info
-    if isinstance(net, MultiStyleNet):
-        return net.choose({style: 1.0}), info
-    name = info.get("style", {}).get("name")
-    if style not in (name, "custom"):
-        raise UserError(
-            f"the checkpoint's style is {name}, not {style}; give style={name}, or style=custom style.image=PATH"
-        )
-    return net, info
+    return net.pick_painting(style, painting, info, checkpoint), info
 
 
 def trained_objective(info: dict, painting: Path, device: torch.device) -> Objective:
@@ -89,10 +77,6 @@ def trained_objective(info: dict, painting: Path, device: torch.device) -> Objec
     return kind(network, [read(painting, device, short_side=size)], **arguments).to(device)
 
 
-def numbers(terms: dict[str, Tensor]) -> dict[str, float]:
-    return {name: terms[name].item() for name in TERMS}
-
-
 def beside_optimization(
     objective: Objective, photograph: Tensor, restyled: Tensor, descend: Callable, marks: list[int]
 ) -> tuple[dict, dict[int, Tensor]]:
@@ -102,12 +86,15 @@ def beside_optimization(
     """
     with torch.no_grad():
         target = objective.target(photograph)
-        terms = {"photograph": numbers(objective(photograph, target)), "network": numbers(objective(restyled, target))}
+        terms = {
+            "photograph": without_parts(objective(photograph, target)),
+            "network": without_parts(objective(restyled, target)),
+        }
     curve, pictures = [], {}
     for step, picture, values in descend(photograph, max(marks)):
         curve.append(values["total"].item())
         if step in marks:
-            terms[str(step)] = numbers(values)
+            terms[str(step)] = without_parts(values)
         if step in (100, max(marks)):
             pictures[step] = picture
     return {"terms": terms, "curve": curve, "worth": worth(curve, terms["network"]["total"])}, pictures

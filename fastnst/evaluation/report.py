@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from fastnst.evaluation.measurements import FIGURES, TERMS, means
+from fastnst.evaluation.measurements import FIGURES, means
 from fastnst.images import to_image
 from fastnst.plots import save_figure
 from fastnst.tables import table
@@ -32,7 +32,8 @@ def markdown(summary: dict, marks: list[int]) -> str:
         rows.append(("**all**", "**mean**", *figure_cells(summary)))
     lines += table(("painting", "photograph", *FIGURES), rows)
     if marks:
-        lines += ["", *table(("photograph", "picture", *TERMS, "equivalent iterations"), _term_rows(results, marks))]
+        heads = ("photograph", "picture", *results[0]["terms"]["network"], "equivalent iterations")
+        lines += ["", *table(heads, _term_rows(results, marks))]
     rows = [(name, *a.values()) for name, a in summary["artefacts"].items()]
     lines += ["", *table(("artefact", "photographs", "network", "threshold above", "kept"), rows)]
     heads = ["size (px)", "one pass (s)", "process, pass (MB)"]
@@ -48,7 +49,7 @@ def _term_rows(results: list[dict], marks: list[int]) -> Iterator[tuple[str, ...
             yield (
                 result["photograph"] if name == "photograph" else "",
                 f"{name} iterations" if name.isdigit() else name,
-                *(f"{terms[term]:.4g}" for term in TERMS),
+                *(f"{value:.4g}" for value in terms.values()),
                 count_of(result["worth"], marks) if name == "network" else "",
             )
 

@@ -13,6 +13,7 @@ from fastnst.images import fit
 from fastnst.inference.stylizer import Stylizer
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv")
+READ = (*SUFFIXES, ".webm", ".avi")  # mkv takes their sound
 BATCH = 4  # frames in one pass
 
 

@@ -1,22 +1,27 @@
 """Inference: a checkpoint restyles pictures, one forward pass each."""
 
 import copy
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import psutil
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 
 from fastnst.checkpoint import Style, ancestor, load_style
-from fastnst.errors import UserError, is_number, is_whole
-from fastnst.images import UNREADABLE, best_device, check_suffix, fit, save, to_rgb
+from fastnst.errors import UserError, is_number, is_whole, line_of
+from fastnst.images import UNREADABLE, best_device, check_suffix, exif_of, fit, has_alpha, save, to_rgb, upright
 from fastnst.inference.tiling import restyle_in_strips
 from fastnst.memory import give_back_freed_memory, short_of_memory
 from fastnst.models.arbitrary import Painted
 from fastnst.models.conditional import scaled
 from fastnst.models.transform_net import TransformNet
+
+# A forked process has none of its parent's threads, and torch would wait for them without end: it computes on its own.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 LEAST = 16  # px; the transform net's smallest side
 BYTES = 40  # of memory that one pass takes for each px and each channel of the net's width, with a margin
@@ -33,14 +38,16 @@ class Stylizer:
     """
 
     def __init__(self, *paths: str | Path, weights: Sequence[float] | None = None, style: Style = None):
-        weights = [1.0] * len(paths) if weights is None else list(weights)
-        if len(weights) != len(paths):
+        if not paths:
+            raise UserError("ckpt=[]: give a checkpoint")
+        weights = [1.0] * len(paths) if weights is None else weights
+        if not isinstance(weights, (Sequence, np.ndarray)) or isinstance(weights, str) or len(weights) != len(paths):
             raise UserError(f"weights={weights}: give one for each of the {len(paths)} checkpoints")
         self.weights = scaled(weights, f"weights={weights}")
         self.device = best_device()
         loaded = [load_style(path, style) for path in paths]
         self.styles, self.info = [style for style, _ in loaded], loaded[0][1]
-        self.nets = [self._ready(style.at(1.0) if isinstance(style, Painted) else style) for style in self.styles]
+        self.nets = [self._ready(style.at(1.0)) for style in self.styles]
         if are_relatives(loaded):
             self.nets, self.weights = [interpolated(self.nets, self.weights)], [1.0]
 
@@ -61,21 +68,23 @@ class Stylizer:
         """Restyles any picture; the result is upright RGB, or RGBA where the picture has transparency.
 
         size: the long side in px is reduced to it if it is longer. ICC profile and EXIF (less the orientation, which is
-        carried out) are in the result's `info`.
+        carried out; all of it, where a tag of a wrong type cannot be written) are in the result's `info`.
         strength: from 0, the photograph, to 1, the result; with a zero-shot net, from the photograph's own style to the
         painting's. preserve_color: the photograph's chroma (Cb, Cr) with the result's luminance (Y).
         style_scale: the strokes' size; the net works on a picture so many times smaller.
-        tile: rows of the picture computed at a time (see `tiling`: the same result in less memory); None: all at once;
-        `auto`: all at once if there is memory for it. progress: called with the share done of a picture in strips.
+        tile: rows of the picture computed at a time, or columns where it is wider than high (see `tiling`: the same result
+        in less memory); None: all at once; `auto`: all at once if there is memory for it. progress: called with the share
+        done of a picture in strips.
         Raises ValueError for a picture with a side below 16 px, there or at the working size, UserError for other values.
         """
+        if not isinstance(image, Image.Image):
+            raise TypeError(f"give a PIL image, as Image.open or Image.fromarray makes one, not {type(image).__name__}")
         check_controls(strength, preserve_color, style_scale, tile)
         profile = image.info.get("icc_profile")
         # Copies are avoided where nothing changes: a picture may be a good part of the memory.
-        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-            image = ImageOps.exif_transpose(image)
-        exif = image.getexif()
-        image = image.convert("RGBA") if image.has_transparency_data else to_rgb(image)
+        image = upright(image)
+        exif = exif_of(image)
+        image = image.convert("RGBA") if has_alpha(image) else to_rgb(image)
         if size is not None and max(image.size) > size:
             image = fit(image, size)
         alpha = image.getchannel("A") if image.mode == "RGBA" else None
@@ -85,8 +94,8 @@ class Stylizer:
         # A profile for CMYK or grayscale values says nothing of the RGB ones that come out.
         if profile and profile[16:20] == b"RGB ":
             result.info["icc_profile"] = profile
-        if len(exif):
-            result.info["exif"] = exif.tobytes()
+        if exif:
+            result.info["exif"] = exif
         return result
 
     @torch.inference_mode()
@@ -184,12 +193,29 @@ def free_memory(device: torch.device) -> int:
 def rows_at_a_time(shape: tuple[int, ...], width: int, free: int) -> int | None:
     """None if pictures of `shape` (N, H, W, 3) take at most half of the `free` bytes in one pass, or else rows that do.
 
-    width: of the net. In strips a few hundred MB are enough, and larger ones are hardly faster.
+    width: of the net. In strips a few hundred MB are enough, and larger ones are hardly faster. Of a picture wider than high
+    columns are counted, as strips run across the longer side.
     """
-    row = shape[2] * BYTES * width
-    if shape[0] * shape[1] * row <= free / 2:
+    row = min(shape[1:3]) * BYTES * width
+    if shape[0] * max(shape[1:3]) * row <= free / 2:
         return None
     return max(LEAST, min(512, int(min(free / 8, 256e6) / row)))
+
+
+def check_memory(shape: tuple[int, int], width: int, size: int | None = None, style_scale: float = 1.0) -> None:
+    """Raises UserError if a picture of (width, height) px takes more memory than there is, even in strips.
+
+    width: of the net. size, style_scale: as `Stylizer` takes them.
+    """
+    pixels = shape[0] * shape[1]
+    result = pixels if size is None else pixels * min(1.0, size / max(shape)) ** 2
+    # Pillow holds four bytes for each px. Beside the bytes in and out, strips keep two maps of width / 2.
+    needed = 4 * pixels + 8 * result + (6 + width) * result / style_scale**2
+    free = free_memory(torch.device("cpu"))
+    if needed > free:
+        raise UserError(
+            f"{shape[0]} x {shape[1]} px take {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free; give a size="
+        )
 
 
 def stylize_file(stylizer: Stylizer, source: Path, target: Path, size: int | None = None, **controls: object) -> None:
@@ -203,8 +229,10 @@ def stylize_file(stylizer: Stylizer, source: Path, target: Path, size: int | Non
         raise UserError(f"out={target}: this is the photograph itself; give another name")
     try:
         with Image.open(source) as image:
+            width = max(net.architecture["width"] for net in stylizer.nets)
+            check_memory(image.size, width, size, controls.get("style_scale", 1.0))
             image.load()
             result = stylizer(image, size, **controls)
-    except UNREADABLE as error:
-        raise UserError(f"{source}: cannot be restyled ({error})") from None
+    except (*UNREADABLE, UserError) as error:
+        raise UserError(f"{source}: cannot be restyled ({line_of(error)})") from None
     save(result, target, **{key: value for key, value in result.info.items() if key in ("icc_profile", "exif")})

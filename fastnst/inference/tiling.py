@@ -4,8 +4,12 @@ Instance normalization needs the statistics of the whole picture. So each layer'
 strips, before the layers above it are computed. No strip is normalized on its own: no seams and no shifts of colour. Feature
 maps at a quarter of the size are kept, in half precision. Larger ones are computed again, strip by strip, whenever a layer
 above them asks for their rows.
+
+Strips run across the longer side, so that a long and thin picture has short ones. A picture wider than high is turned for
+that: rows become columns, in the picture and in each filter.
 """
 
+import copy
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -37,9 +41,12 @@ def restyle_in_strips(
 ) -> np.ndarray:
     """The net's result for a picture, (H, W, 3) uint8, as the same; equal to the untiled pass within 1/255.
 
-    strip: rows of the picture at a time. progress: called with the share of the work done so far, ever nearer to 1.
+    strip: rows of the picture at a time, or columns where it is wider than high. progress: called with the share of the work
+    done so far, ever nearer to 1.
     """
     height, width, _ = picture.shape
+    if width > height:
+        return restyle_in_strips(turned(net), picture.transpose(1, 0, 2), strip, progress).transpose(1, 0, 2)
     device = next(net.parameters()).device
     extra = -width % 4
 
@@ -61,6 +68,18 @@ def restyle_in_strips(
         rows = TransformNet.output(layer(first, last))[0, :, : height - first, :width]
         result[first:last] = rows.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
     return result
+
+
+def turned(net: TransformNet) -> TransformNet:
+    """A net whose result for a picture with rows and columns exchanged is that of `net`, with rows and columns exchanged.
+
+    Normalization, averaging and enlarging treat both alike; only the filters must be exchanged.
+    """
+    net = copy.deepcopy(net)
+    for weight in net.parameters():
+        if weight.dim() == 4:
+            weight.copy_(weight.transpose(2, 3).clone())
+    return net
 
 
 class _Work:

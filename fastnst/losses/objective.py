@@ -126,8 +126,8 @@ class Objective(nn.Module):
         return found | ({"palette": color_quantiles(images)} if self.weights["palette"] else {})
 
     def forward(self, images: Tensor, target: Tensor, paintings: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """Terms by name, each unweighted, a scalar: `total`, `content`, `style`, `tv`, and `palette` if it has a weight;
-        `style/<layer>`, over the scales, and `style/<scale>`, over the layers.
+        """Terms by name, each unweighted, a scalar: `total`, those of `weights` (`palette` only if it has a weight), and the
+        parts of style: `style/<layer>`, over the scales, and `style/<scale>`, over the layers.
 
         images: the restyled pictures, (N, 3, H, W) in 0-1. target: `target` of what they were made of.
         paintings: `statistics`, of one painting for each picture or of one for all; the (one) style image's if left out.
@@ -147,9 +147,9 @@ class Objective(nn.Module):
         features = pyramid[1] if 1 in pyramid else self.features(images, [self.content_layer])
         terms["content"] = self.content(features[self.content_layer], target)
         terms["style"] = sum(share * terms[f"style/{scale}"] for scale, share in self.scales.items())
-        terms["tv"] = self.variation(images)
         if "palette" in statistics:
             terms["palette"] = (statistics["palette"] - paintings["palette"]).square().mean() / self.palette_unit
+        terms["tv"] = self.variation(images)
         terms["total"] = sum(weight * terms[name] for name, weight in self.weights.items() if name in terms)
         return terms
 
@@ -182,6 +182,11 @@ class Objective(nn.Module):
 
     def variation(self, images: Tensor) -> Tensor:
         return self.total_variation(images) / self.tv_unit
+
+
+def without_parts(terms: Mapping[str, Tensor]) -> dict[str, float]:
+    """`total`, then the other terms of an objective, as numbers, without the parts of style."""
+    return {name: terms[name].item() for name in ("total", *(n for n in terms if n != "total" and "/" not in n))}
 
 
 def _buffer(name: str) -> str:

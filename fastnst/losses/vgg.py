@@ -4,14 +4,11 @@ Everywhere in fastnst a picture is RGB in 0-1. What a particular set of weights 
 order) is known to `WeightSet` alone.
 """
 
-import functools
-import itertools
 from collections.abc import Collection
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from fastnst.errors import UserError
 from fastnst.losses.vgg_layers import STYLE_LAYERS, up_to
@@ -26,22 +23,11 @@ class LossNetwork(nn.Module):
 
     weights: a `WeightSet`, or the name or path of one (see `WeightSet.load`).
     network: `vgg16` or `vgg19`. layers: those that will be asked for; the network is loaded no further than these.
-    recompute: of each block (the convolutions between two poolings) only what goes in and the layers asked for are kept for
-    the gradient, and the rest is computed again when that comes: less memory, more time, the same gradients.
     Raises UserError for weights or layers that are not there.
     """
 
-    def __init__(
-        self,
-        weights: str | WeightSet = "oxford",
-        network: str = "vgg16",
-        layers: Collection[str] = STYLE_LAYERS,
-        recompute: bool = False,
-    ):
+    def __init__(self, weights: str | WeightSet = "oxford", network: str = "vgg16", layers: Collection[str] = STYLE_LAYERS):
         super().__init__()
-        if not isinstance(recompute, bool):
-            raise UserError(f"loss_network.recompute={recompute}: give true or false")
-        self.recompute = recompute
         loaded = weights if isinstance(weights, WeightSet) else WeightSet.load(str(weights), network, layers)
         self.network, self.convolutions = network, up_to(layers, network)
         for key, tensor in loaded.weights.items():
@@ -63,17 +49,7 @@ class LossNetwork(nn.Module):
             if layer.replace("relu", "conv") not in self.convolutions:
                 raise UserError(f"{layer!r} is not among the layers up to {self.convolutions[-1]} of this {self.network}")
         features, x = {}, (images - self.mean) / self.std
-        for _, names in itertools.groupby(up_to(layers, self.network), key=lambda name: name[4]):
-            block = functools.partial(self._block, list(names), layers)
-            if self.recompute and x.requires_grad:
-                block = functools.partial(checkpoint, block, use_reentrant=False, preserve_rng_state=False)
-            x, found = block(x)
-            features |= found
-        return features
-
-    def _block(self, names: list[str], layers: Collection[str], x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        features = {}
-        for name in names:
+        for name in up_to(layers, self.network):
             if name.endswith("_1") and name != "conv1_1":
                 x = F.max_pool2d(x, 2)
             x = F.conv2d(x, getattr(self, f"{name}_weight"), getattr(self, f"{name}_bias"), padding=1)
@@ -85,4 +61,4 @@ class LossNetwork(nn.Module):
             layer = name.replace("conv", "relu")
             if layer in layers:
                 features[layer] = x
-        return x, features
+        return features

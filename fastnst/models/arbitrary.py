@@ -1,33 +1,25 @@
 """A zero-shot net: the embedding is predicted from the painting (Ghiasi et al. 2017)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from fastnst.errors import UserError
-from fastnst.images import load_rgb, short_side, to_tensor
+from fastnst.errors import UserError, is_whole
+from fastnst.images import load_rgb, middle, short_side, to_tensor
 from fastnst.losses.terms import reference_picture
 from fastnst.losses.vgg import LossNetwork
 from fastnst.losses.vgg_layers import STYLE_LAYERS, WIDTHS
-from fastnst.models.conditional import MultiStyleNet, StyledNet, row_of, scaled
+from fastnst.models.conditional import StyledNet, scaled
+from fastnst.models.net import Net
 from fastnst.models.transform_net import TransformNet
 
 AXES = 100  # principal components of a painting (as many as in Ghiasi et al. 2017): the head's input
+MOST_SIZE = 2048  # px, of the short side at which a painting is seen
 HIDDEN = 128  # the head's hidden units
 POOLED = 2 * sum(WIDTHS[int(layer[4]) - 1] for layer in STYLE_LAYERS)
-
-
-def first_row(other: nn.Module, style: str | None = None) -> Tensor:
-    """An initial embedding, (numbers,), from another net.
-
-    An ordinary net gives its own; a net of several styles that of the same name, or else the mean; a zero-shot net the
-    prediction for its mean painting.
-    """
-    if isinstance(other, MultiStyleNet):
-        return other.rows.detach()[other.styles.index(style)] if style in other.styles else other.rows.detach().mean(0)
-    return other.predict(other.mean[None])[0].detach() if isinstance(other, ArbitraryNet) else row_of(other)
 
 
 class ArbitraryNet(StyledNet):
@@ -41,6 +33,7 @@ class ArbitraryNet(StyledNet):
     """
 
     kind = "arbitrary"
+    any_painting = True
 
     def __init__(self, width: int = 32, upsample: str = "nearest"):
         super().__init__(width, upsample)
@@ -83,14 +76,41 @@ class ArbitraryNet(StyledNet):
         self.mean.copy_(pooled.mean(0))
         self.axes.copy_((axes[:AXES] / spread[:AXES, None]).T)
 
-    def start(self, other: nn.Module) -> None:
-        """Starts from another net's convolutions, and from its embedding or the mean of its embeddings."""
+    def first_row(self, style: str | None = None) -> Tensor:
+        """The prediction for the mean painting."""
+        return self.predict(self.mean[None])[0].detach()
+
+    def first_rows(self, paintings: Mapping[str, Path], info: dict, path: Path) -> dict[str, Tensor]:
+        painted = self.pick({str(file): 1.0 for file in paintings.values()}, info, path)
+        return {style: painted.rows[str(file)] for style, file in paintings.items()}
+
+    def begin_from(self, other: Net, rows: Callable[[], Mapping[str, Tensor]]) -> None:
+        """Takes all of another zero-shot net, or another's convolutions and its embedding or the mean of its embeddings."""
         self.load_body(other)
-        if isinstance(other, ArbitraryNet):
+        if other.any_painting:
             self.load_state_dict(other.state_dict())
             return
         with torch.no_grad():
-            self.head[2].bias.copy_(first_row(other))
+            self.head[2].bias.copy_(other.first_row())
+
+    def name_of(self, paintings: Collection[str]) -> str:
+        """It has no style of its own: those that `style=` names are held out."""
+        return "any"
+
+    def pick(self, shares: Mapping[str, float] | None, info: dict, path: Path) -> "Painted":
+        if shares is None:
+            raise UserError(f"{path} takes any painting: give style=painting.jpg")
+        try:
+            network, size = info["objective"]["loss_network"], info["style"]["size"]
+            if not is_whole(size, 16) or size > MOST_SIZE:
+                raise UserError(f"{path}: wants paintings of {str(size):.20} px; from 16 to {MOST_SIZE} are possible")
+            network = LossNetwork(network["weights"], network["network"], STYLE_LAYERS)
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{path}: does not say what loss network it was trained with ({error!r})") from None
+        return Painted(self, network, {str(file): share for file, share in shares.items()}, size)
+
+    def pick_painting(self, style: str, painting: Path, info: dict, path: Path) -> TransformNet:
+        return self.pick({str(painting): 1.0}, info, path).at(1.0)
 
 
 class Pooling(nn.Module):
@@ -140,5 +160,5 @@ class Painted:
         """The ordinary net between the photograph's own style, at 0, and the paintings', at 1 (Ghiasi et al. 2017, 4.3)."""
         if photograph is None or strength == 1:
             return self.net.fold(self.row)
-        own = self.row_of(short_side(photograph, self.size))
+        own = self.row_of(short_side(middle(photograph), self.size))
         return self.net.fold(torch.lerp(own, self.row, strength))

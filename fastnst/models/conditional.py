@@ -6,48 +6,61 @@ embedding for each style. Ghiasi et al. 2017 predict it from the painting: see f
 their own for these nets.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastnst.errors import UserError, is_number
-from fastnst.models.transform_net import ReflectedConv2d, TransformNet, check_alike
+from fastnst.models.net import Net
+from fastnst.models.transform_net import ReflectedConv2d, Residual, TransformNet, check_alike
 
 
 class ConditionalNorm(nn.Module):
-    """Instance normalization with each picture's own scale and shift, (N, C) each, which `StyledNet` sets for a pass."""
+    """Instance normalization with each picture's own scale and shift."""
 
     def __init__(self, channels: int):
         super().__init__()
         self.channels = channels
-        self.given: tuple[Tensor, Tensor] | None = None
 
-    def forward(self, x: Tensor) -> Tensor:
-        pictures = zip(x.split(1), *self.given, strict=True)
+    def forward(self, x: Tensor, scales: Tensor, shifts: Tensor) -> Tensor:
+        """x: (N, C, H, W). scales, shifts: (N, C). Returns the shape of x."""
+        pictures = zip(x.split(1), scales, shifts, strict=True)
         return torch.cat([F.batch_norm(picture, None, None, scale, shift, True) for picture, scale, shift in pictures])
 
 
 class ConditionalColors(ReflectedConv2d):
-    """The last convolution, then a colour matrix and shift for each picture, which `StyledNet` sets for a pass.
+    """The last convolution, then a colour matrix and shift for each picture.
 
-    given: matrices (N, 9), row by row, and shifts (N, 3). Dumoulin et al. scale and shift the output like all other maps. A
-    matrix can also turn the colours, so that a palette need not come from the strokes' channels.
+    Dumoulin et al. scale and shift the output like all other maps. A matrix can also turn the colours, so that a palette
+    need not come from the strokes' channels.
     """
 
     def __init__(self, last: nn.Conv2d):
         shape = last.in_channels, last.out_channels, last.kernel_size
         super().__init__(*shape, padding=last.padding, padding_mode=last.padding_mode)
-        self.given: tuple[Tensor, Tensor] | None = None
 
-    def forward(self, x: Tensor) -> Tensor:
-        matrices, shifts = self.given
+    def forward(self, x: Tensor, matrices: Tensor, shifts: Tensor) -> Tensor:
+        """x: (N, C, H, W). matrices: (N, 9), row by row. shifts: (N, 3). Returns (N, 3, H, W)."""
         x = super().forward(x)
         return torch.einsum("nij,njhw->nihw", matrices.view(-1, 3, 3), x.to(matrices)) + shifts[..., None, None]
 
 
-class StyledNet(nn.Module):
+def conditioned(layers: nn.Sequential, x: Tensor, numbers: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
+    """What `layers` make of x, (N, C, H, W), where each conditional layer takes the next scales and shifts of `numbers`."""
+    for layer in layers:
+        if isinstance(layer, (ConditionalNorm, ConditionalColors)):
+            x = layer(x, *next(numbers))
+        elif isinstance(layer, Residual):
+            x = x + conditioned(layer.layers, x, numbers)
+        else:
+            x = layer(x)
+    return x
+
+
+class StyledNet(Net):
     """A transform net, `body`, that takes an embedding for each picture, which holds its style.
 
     An embedding has, for each normalization from the input on, its C scales and then its C shifts; last come the matrix and
@@ -60,26 +73,21 @@ class StyledNet(nn.Module):
     def __init__(self, width: int = 16, upsample: str = "nearest"):
         super().__init__()
         self.body = TransformNet("instance", width, upsample)
-        self.neutral = row_of(self.body)
+        self.neutral = self.body.first_row()
         for parent in list(self.body.modules()):
             for name, module in list(parent.named_children()):
                 if isinstance(module, nn.InstanceNorm2d):
                     setattr(parent, name, ConditionalNorm(module.num_features))
         self.body.layers[-1] = ConditionalColors(self.body.layers[-1])
-        self.styled = [module for module in self.body.modules() if isinstance(module, (ConditionalNorm, ConditionalColors))]
-        self.parts = [norm.channels for norm in self.styled[:-1] for _ in range(2)] + [9, 3]
+        norms = [module for module in self.body.modules() if isinstance(module, ConditionalNorm)]
+        self.parts = [norm.channels for norm in norms for _ in range(2)] + [9, 3]
         self.numbers = sum(self.parts)
 
     def restyle(self, photographs: Tensor, rows: Tensor) -> Tensor:
         """photographs: (N, 3, H, W) in 0-1. rows: embeddings, (N, numbers). Returns the same as `TransformNet` does."""
         parts = rows.split(self.parts, dim=1)
-        for layer, *given in zip(self.styled, parts[::2], parts[1::2], strict=True):
-            layer.given = given
-        try:
-            return self.body(photographs)
-        finally:
-            for layer in self.styled:
-                layer.given = None
+        numbers = zip(parts[::2], parts[1::2], strict=True)
+        return self.body.framed(photographs, lambda x: conditioned(self.body.layers, x, numbers))
 
     def fold(self, row: Tensor) -> TransformNet:
         """The ordinary net of one embedding, (numbers,), in eval mode."""
@@ -97,19 +105,10 @@ class StyledNet(nn.Module):
             last.bias.copy_(matrix @ last.bias + colors)
         return net.eval()
 
-    def load_body(self, start: nn.Module) -> None:
+    def load_body(self, other: Net) -> None:
         """Takes the convolutions of another net, plain or styled. Raises UserError if it has another shape."""
-        body = start.body if isinstance(start, StyledNet) else start
-        check_alike(body, self.body)
-        self.body.load_state_dict(body.state_dict(), strict=False)
-
-
-def row_of(net: TransformNet) -> Tensor:
-    """The embedding, (numbers,), with which a `StyledNet` of the same convolutions equals this net."""
-    norms = [module for module in net.modules() if isinstance(module, nn.InstanceNorm2d)]
-    numbers = [numbers.detach() for norm in norms for numbers in (norm.weight, norm.bias)]
-    colors = net.layers[-1].bias.detach()
-    return torch.cat([*numbers, torch.eye(3).to(colors).flatten(), torch.zeros_like(colors)])
+        check_alike(other.body, self.body)
+        self.body.load_state_dict(other.body.state_dict(), strict=False)
 
 
 class MultiStyleNet(StyledNet):
@@ -143,9 +142,23 @@ class MultiStyleNet(StyledNet):
         parts = zip(shares, scaled(shares.values(), f"style={dict(shares)}"), strict=True)
         return self.fold(sum(part * self.rows[self.styles.index(style)] for style, part in parts))
 
-    def start(self, other: nn.Module, rows: Mapping[str, Tensor]) -> None:
-        """Starts from another net's convolutions, and from an embedding, (numbers,), for each style."""
+    def pick(self, shares: Mapping[str, float] | None, info: dict, path: Path) -> TransformNet:
+        if shares is None and len(self.styles) > 1:
+            raise UserError(f"{path} holds {', '.join(self.styles)}: give style=NAME, or shares of several")
+        return self.choose(shares or {self.styles[0]: 1.0})
+
+    def pick_painting(self, style: str, painting: Path, info: dict, path: Path) -> TransformNet:
+        return self.choose({style: 1.0})
+
+    def first_row(self, style: str | None = None) -> Tensor:
+        """The embedding of the style of that name, or else the mean of all."""
+        rows = self.rows.detach()
+        return rows[self.styles.index(style)] if style in self.styles else rows.mean(0)
+
+    def begin_from(self, other: Net, rows: Callable[[], Mapping[str, Tensor]]) -> None:
+        """Takes another net's convolutions, and an embedding, (numbers,), for each style."""
         self.load_body(other)
+        rows = rows()
         with torch.no_grad():
             for style, row in zip(self.styles, self.rows, strict=True):
                 row.copy_(rows[style])

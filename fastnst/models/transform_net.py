@@ -1,12 +1,15 @@
 """The image transform net of Johnson et al. 2016 (supplementary material, table 1), with instance normalization."""
 
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastnst.errors import UserError
+from fastnst.models.net import Net
 
 
 class InstanceNorm(nn.InstanceNorm2d):
@@ -29,7 +32,7 @@ UPSAMPLES = ("antialiased", "nearest", "transposed")
 NORMS = {"instance": lambda c: InstanceNorm(c, affine=True), "batch": nn.BatchNorm2d}
 
 
-class TransformNet(nn.Module):
+class TransformNet(Net):
     """c9s1-32, d64, d128, five residual blocks of 128, u64, u32, c9s1-3: pictures in, restyled pictures out.
 
     norm: `instance` (Ulyanov et al. 2017: each picture's own statistics, so one picture's contrast does not matter) or
@@ -65,12 +68,16 @@ class TransformNet(nn.Module):
 
         Raises ValueError for a smaller picture.
         """
+        return self.framed(photographs, self.layers)
+
+    def framed(self, photographs: Tensor, layers: Callable[[Tensor], Tensor]) -> Tensor:
+        """`forward`, with `layers` for this net's own."""
         height, width = photographs.shape[-2:]
         if min(height, width) < 16:
             raise ValueError(f"a picture of {width} x {height} px is too small; 16 px is the least")
         # Two halvings want multiples of 4: what is missing is reflected, and cut off again.
         x = F.pad(photographs, (0, -width % 4, 0, -height % 4), mode="reflect")
-        return self.output(self.layers(x * 2 - 1)[..., :height, :width])
+        return self.output(layers(x * 2 - 1)[..., :height, :width])
 
     @staticmethod
     def output(x: Tensor) -> Tensor:
@@ -80,6 +87,51 @@ class TransformNet(nn.Module):
         gradients vanish.
         """
         return 0.5 + 150 / 255 * torch.tanh(x.to(torch.promote_types(x.dtype, torch.float32)))
+
+    @property
+    def body(self) -> "TransformNet":
+        return self
+
+    def name_of(self, paintings: Collection[str]) -> str:
+        if len(paintings) > 1:
+            raise UserError(
+                f"style={', '.join(paintings)}: this model learns one style; give model=multi, or -m to train each"
+            )
+        return super().name_of(paintings)
+
+    def first_row(self, style: str | None = None) -> Tensor:
+        """The embedding, (numbers,), with which a net of several styles and of the same convolutions equals this one."""
+        norms = [module for module in self.modules() if isinstance(module, nn.InstanceNorm2d)]
+        numbers = [numbers.detach() for norm in norms for numbers in (norm.weight, norm.bias)]
+        colors = self.layers[-1].bias.detach()
+        return torch.cat([*numbers, torch.eye(3).to(colors).flatten(), torch.zeros_like(colors)])
+
+    def fold(self, row: Tensor) -> "TransformNet":
+        """The net itself: it has one embedding, and holds that already."""
+        return self
+
+    def begin_from(self, other: Net, rows: Callable[[], Mapping[str, Tensor]]) -> None:
+        (row,) = rows().values()
+        start = other.fold(row)
+        check_alike(start, self)
+        self.load_state_dict(start.state_dict())
+
+    def pick(self, shares: Mapping[str, float] | None, info: dict, path: Path) -> "TransformNet":
+        if shares is not None:
+            raise UserError(f"style={', '.join(map(str, shares))}: {path} holds one style; leave style out")
+        return self
+
+    def pick_painting(self, style: str, painting: Path, info: dict, path: Path) -> "TransformNet":
+        name = info.get("style", {}).get("name")
+        if style not in (name, "custom"):  # style=custom, unless it is named, stands for the one style that is there
+            raise UserError(
+                f"the checkpoint's style is {name}, not {style}; give style={name}, or style=custom style.image=PATH"
+            )
+        return self
+
+    def at(self, strength: float) -> "TransformNet":
+        """The net itself, whatever the strength: its results are blended with the photograph."""
+        return self
 
 
 def check_alike(start: TransformNet, net: TransformNet) -> None:

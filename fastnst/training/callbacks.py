@@ -12,7 +12,7 @@ from fastnst.training.module import StyleTransfer
 
 
 class Progress(TQDMProgressBar):
-    """Steps, time left and the three losses.
+    """Steps, time left and the terms of the objective.
 
     Lightning's way, `self.log(..., prog_bar=True)`, would have a GPU waited for at each step.
     """
@@ -24,7 +24,7 @@ class Progress(TQDMProgressBar):
     def get_metrics(self, trainer: pl.Trainer, module: StyleTransfer) -> dict[str, str]:
         if due(trainer):
             logged = trainer.callback_metrics
-            names = [name for name in ("content", "style", "palette", "tv") if f"train/{name}" in logged]
+            names = [name for name in module.objective.weights if f"train/{name}" in logged]
             self.losses = {name: f"{logged[f'train/{name}'].item():.3f}" for name in names}
         return self.losses
 

@@ -63,8 +63,15 @@ class Checkpoints(Checkpoint):
         if threading.current_thread() is threading.main_thread():
             for number in STOPS:
                 signal.signal(number, self._note)  # for Lightning's, which it puts back what was there after fit
-        # Lightning asks at each step whether the first process has had a signal, and a GPU waits for the answer.
+        # Lightning asks at each step whether the first process has had a signal, and a GPU waits for the answer. This
+        # trainer's loop does not, until its training ends.
         trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        vars(trainer.fit_loop.epoch_loop).pop("_broadcast_sigterm_tensor", None)
+
+    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
+        self.on_train_end(trainer, module)
 
     def _note(self, number: int, frame: object) -> None:
         self.signal = number
@@ -88,10 +95,11 @@ class Checkpoints(Checkpoint):
             )
 
 
-def read_last(path: Path) -> dict:
-    """The architecture of the net in a .ckpt. Raises UserError if it is damaged, and offers the one before it."""
+def read_last(path: Path) -> tuple[dict, dict]:
+    """Of a .ckpt the net's architecture, and its info. Raises UserError if it is damaged, and offers the one before it."""
     try:
-        return load_training(path)[0].architecture
+        net, info = load_training(path)
+        return net.architecture, info
     except UserError as error:
         before = path.with_name(BEFORE)
         try:
@@ -101,8 +109,25 @@ def read_last(path: Path) -> dict:
         raise UserError(f"{error}; the one before it is whole: give ckpt={before}") from None
 
 
+def check_same(path: Path, architecture: dict, info: dict) -> None:
+    """Raises UserError, which says what differs, unless the run of the .ckpt has this net, these paintings and objective.
+
+    What only one of the two tells, such as an option that an older version had not, is not compared.
+    """
+    before, told = read_last(path)
+    if before != architecture:
+        raise UserError(f"{path}: its net is {before}, not {architecture}; give the same model")
+    parts = [(name, told.get(part, {}), info[part]) for name, part in (("style", "style"), ("loss", "objective"))]
+    differ = [f"{n}.{key}" for n, a, b in parts for key in b if key in a and key != "_target_" and a[key] != b[key]]
+    if differ:
+        raise UserError(
+            f"{path}: its run differs in {', '.join(differ)}; give the same to resume it, "
+            f"or ckpt=null to start another, from its weights with init={path}"
+        )
+
+
 def newest(runs: Path) -> Path | None:
     """The newest checkpoint of a style's runs, each a folder in `runs`; None if there is none."""
-    # A run killed between two renamings has none but previous.ckpt.
-    found = [path for name in (LAST, BEFORE) for path in runs.glob(f"*/{name}")]
+    # A run killed between two renamings has none but previous.ckpt. Of one that has both, clocks are not asked.
+    found = [path for path in runs.glob(f"*/{BEFORE}") if not path.with_name(LAST).exists()] + [*runs.glob(f"*/{LAST}")]
     return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)

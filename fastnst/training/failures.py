@@ -42,6 +42,8 @@ class BadSteps(pl.Callback):
     """Skips each step whose gradient is not finite, weights and optimizer left as they were, and counts it for TensorBoard.
 
     limit: how many are borne. Raises SharedError, with the last step's losses, once there are more.
+    With precision=16-mixed GradScaler skips such steps, and finds its scale by them. They count only once its scale is down
+    to 1, which leaves the gradient as it is.
     """
 
     def __init__(self, limit: int):
@@ -50,7 +52,12 @@ class BadSteps(pl.Callback):
     def on_before_optimizer_step(self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: Optimizer) -> None:
         # By now DDP has averaged the gradients, so that one process's spoiled step is everyone's.
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        bad = ~torch.stack(torch._foreach_norm(gradients)).isfinite().all()
+        bad = ~torch.nn.utils.get_total_norm(gradients).isfinite()
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        if scaler is not None:
+            scale = scaler.scale(torch.ones((), device=bad.device))  # get_scale() would wait for a GPU
+            self.count = self.count.to(bad.device) + (bad & (scale <= 1))
+            return
         self.count = self.count.to(bad.device) + bad
         if getattr(optimizer, "_step_supports_amp_scaling", False):
             optimizer.found_inf = bad.float()  # a fused optimizer reads it on the device, which nobody waits for

@@ -72,10 +72,23 @@ class StyleTransfer(pl.LightningModule):
         restyled = self.net(photographs, *condition)
         terms = self.objective(restyled, self.objective.target(photographs), paintings)
         if self.stability["weight"] > 0:
-            terms["stability"] = self._stability(photographs, condition, restyled)
+            moved, window = self._moved(photographs)
+            again = self.net(moved, *condition)
+            terms["stability"] = stability_loss(_inside(again), _inside(restyled[window]))
             terms["total"] = terms["total"] + self.stability["weight"] * terms["stability"]
         self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()})
         return terms["total"]
+
+    def _moved(self, photographs: Tensor) -> tuple[Tensor, tuple]:
+        """The photographs from a moved, noisy camera, and the window of them that it sees."""
+        reach = int(self.stability["shift"])
+        random = torch.Generator().manual_seed(self.global_step)  # so that a resumed run draws the same
+        down, across = torch.randint(0, 2 * reach + 1, (2,), generator=random).tolist()
+        height, width = (side - 2 * reach for side in photographs.shape[-2:])
+        window = (..., slice(down, down + height), slice(across, across + width))
+        random = torch.Generator(self.device).manual_seed(self.global_step)
+        noise = torch.randn(photographs[window].shape, generator=random, device=self.device)
+        return photographs[window] + self.stability["noise"] * noise, window
 
     def validation_step(self, batch: dict, batch_index: int) -> Tensor:
         """Logs every term's mean over the held-out photographs, and over the styles where there are several.
@@ -93,19 +106,6 @@ class StyleTransfer(pl.LightningModule):
         self.log_dict(logged, batch_size=1, sync_dist=True)
         return torch.cat(results, dim=3).float().clamp(0, 1)
 
-    def _stability(self, photographs: Tensor, condition: Condition, restyled: Tensor) -> Tensor:
-        """The stability loss between the results and those of the same photographs from a moving, noisy camera."""
-        reach = int(self.stability["shift"])
-        random = torch.Generator().manual_seed(self.global_step)  # so that a resumed run draws the same
-        down, across = torch.randint(0, 2 * reach + 1, (2,), generator=random).tolist()
-        height, width = (side - 2 * reach for side in photographs.shape[-2:])
-        window = (..., slice(down, down + height), slice(across, across + width))
-        random = torch.Generator(self.device).manual_seed(self.global_step)
-        noise = torch.randn(photographs[window].shape, generator=random, device=self.device)
-        again = self.net(photographs[window] + self.stability["noise"] * noise, *condition)
-        inside = (..., slice(RIM, height - RIM), slice(RIM, width - RIM))  # at the rims what is reflected differs
-        return stability_loss(again[inside], restyled[window][inside])
-
     def configure_optimizers(self) -> dict:
         optimizer = self.make_optimizer(self.parameter_groups())
         for group in optimizer.param_groups:
@@ -121,6 +121,11 @@ class StyleTransfer(pl.LightningModule):
                     "resume from it with a lower optimizer.lr"
                 )
         checkpoint["fastnst"] = {"architecture": self.net.architecture, "info": self.info | {"steps": self.global_step}}
+
+
+def _inside(pictures: Tensor) -> Tensor:
+    """Pictures without their rims, where what is reflected differs."""
+    return pictures[..., RIM:-RIM, RIM:-RIM]
 
 
 class ManyStyles(StyleTransfer):

@@ -1,18 +1,19 @@
 """A page on localhost: drop a photograph, choose a style, compare, download."""
 
 import os
+import shutil
+import signal
 import tempfile
 import threading
 from pathlib import Path
 
-from PIL import Image, ImageOps
+import psutil
+from PIL import Image
 
 from fastnst.checkpoint import load_net
-from fastnst.errors import UserError
-from fastnst.images import UNREADABLE, fit, save, to_rgb
+from fastnst.errors import UserError, line_of
+from fastnst.images import UNREADABLE, fit, save, to_rgb, upright
 from fastnst.inference.stylizer import Stylizer
-from fastnst.models.arbitrary import ArbitraryNet
-from fastnst.models.conditional import MultiStyleNet
 
 ARTWORKS = Path(__file__).resolve().parents[1] / "assets" / "artworks"
 THUMBNAIL = 160  # px
@@ -33,9 +34,9 @@ class Studio:
         self.styles, self.any_painting = {}, {}
         for file in files:
             net, _ = load_net(file)
-            if isinstance(net, MultiStyleNet):
+            if net.styles:
                 self.styles |= {f"{file.stem}: {style}": Stylizer(file, style=style) for style in net.styles}
-            elif isinstance(net, ArbitraryNet):
+            elif net.any_painting:
                 name = f"{file.stem}: your painting"
                 self.styles[name], self.any_painting[name] = Stylizer(file, style=str(ARTWORKS / "wave.jpg")), file
             else:
@@ -72,10 +73,10 @@ class Studio:
                 with self.lock:  # ten visitors at once wait for each other, and do not share out the memory
                     stylizer = self._stylizer(style, painting)
                     result = stylizer(image, strength=strength, preserve_color=preserve_color, style_scale=style_scale)
-                photograph = to_rgb(ImageOps.exif_transpose(image))
+                photograph = to_rgb(upright(image))
         except UNREADABLE as error:
-            raise UserError(f"This file cannot be restyled ({error}).") from None
-        path = Path(tempfile.mkdtemp(dir=self.folder), f"{Path(file).stem}_{style.replace(': ', '_')}.png")
+            raise UserError(f"This file cannot be restyled ({line_of(error)}).") from None
+        path = Path(tempfile.mkdtemp(dir=self.folder), f"{Path(file).stem[:40]}_{style.replace(': ', '_')[:40]}.png")
         save(result, path)
         shown = [fit(picture.convert("RGB"), min(1600, max(picture.size))) for picture in (photograph, result)]
         return tuple(shown), str(path)
@@ -148,14 +149,32 @@ def build_page(studio: Studio):
     return page.queue(max_size=VISITORS)
 
 
+def temporary_folder() -> tempfile.TemporaryDirectory:
+    """A folder for all that is uploaded and made, which goes with the process. Those of servers that were killed go now."""
+    for left in Path(tempfile.gettempdir()).glob("fastnst-page-*-*"):
+        process = left.name.split("-")[2]
+        if process.isdecimal() and not psutil.pid_exists(int(process)):
+            shutil.rmtree(left, ignore_errors=True)
+    return tempfile.TemporaryDirectory(prefix=f"fastnst-page-{os.getpid()}-", ignore_cleanup_errors=True)
+
+
+def clear_on_sigterm(folder: tempfile.TemporaryDirectory) -> None:
+    """Has SIGTERM, by which services are stopped, end the process at once, and the folder with it."""
+
+    def stop(number: int, frame: object) -> None:
+        folder.cleanup()
+        os._exit(128 + number)  # a picture in the making is not waited for
+
+    signal.signal(signal.SIGTERM, stop)
+
+
 def launch(checkpoints: Path, host: str, port: int | None, max_bytes: int, max_pixels: float):
     """Serves the page of a folder of checkpoints, and returns it, once it is up, and its address.
 
     port: None takes the first free one from 7860 on. max_bytes, max_pixels: the largest picture that strangers may send.
     Raises UserError if Gradio is not installed, or the folder holds no checkpoint.
     """
-    # All that is uploaded and made lies in one folder, which goes with the process.
-    folder = tempfile.TemporaryDirectory(prefix="fastnst-")
+    folder = temporary_folder()
     os.environ["GRADIO_TEMP_DIR"] = folder.name
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:

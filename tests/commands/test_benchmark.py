@@ -47,7 +47,7 @@ def test_fast(command, photographs, tmp_path):
     (inference,) = results["inference"]
     assert inference["px"] == 32 and inference["times_the_textbook"] > 0
     (memory,) = results["memory"]
-    assert memory["batch"] == 1 and memory["recomputed_times_the_seconds"] > 0
+    assert memory.keys() == {"batch", "px", "before_mb", "peak_mb"}
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def small(tmp_path):
     torch.manual_seed(0)
     objective = {
         "_target_": "fastnst.losses.objective.Objective", "content_layer": "relu2_2", "style_layers": {"relu1_2": 1.0},
-        "loss_network": {"network": "vgg16", "weights": "oxford"},
+        "loss_network": {"network": "vgg16", "weights": "oxford"}, "palette_weight": 1.0,
     }  # fmt: skip
     info = {"style": {"name": "small", "size": 48}, "objective": objective, "steps": 6}
     export(tmp_path / "small.safetensors", TransformNet(width=4), info)
@@ -50,6 +50,7 @@ def test_the_command(command, small, photographs, tmp_path):
     for speed in results["speed"]:
         assert speed["ratio"] == pytest.approx(speed["optimization_seconds"] / speed["pass_seconds"])
     table = (folder / "table.md").read_text()
+    assert "| picture | total | content | style | palette | tv |" in table
     assert table in out and "| checkerboard |" in table and "3 iterations" in table
     assert f"({results['checkpoint_mb']:.1f} MB)" in table and results["checkpoint_mb"] > 0
     # A column for the painting, one for each photograph; rows of photographs, results, and pictures after 3 iterations.

@@ -11,6 +11,7 @@ import fastnst
 from fastnst.checkpoint import export
 from fastnst.commands.infer import main
 from fastnst.images import load_rgb
+from fastnst.inference.stylizer import Stylizer
 from fastnst.models.transform_net import TransformNet
 
 
@@ -54,6 +55,56 @@ def test_folders_globs_and_names(command, checkpoint, photographs, tmp_path):
     assert status == 0 and out.strip() == "it's.png" and load_rgb(tmp_path / "it's.png").size == (64, 48)
 
 
+def test_each_picture_has_a_result_of_its_own(command, checkpoint, tmp_path):
+    for name in ("a.bmp", "a.gif", "a.png", "b.bmp"):
+        picture(0).save(tmp_path / name)
+    status, out, err = command(main, f"ckpt={checkpoint}", "img=*.[bgp][min][gpf]")
+    assert status == 0, err
+    names = {"a.bmp_style.png", "a.gif_style.png", "a.png_style.png", "b_style.png"}
+    assert {path.name for path in (tmp_path / "outputs").iterdir()} == names
+    assert {line.removeprefix("outputs/") for line in out.splitlines()} == names
+    (tmp_path / "a.bmp.png").write_bytes((tmp_path / "a.png").read_bytes())
+    status, out, err = command(main, f"ckpt={checkpoint}", "img=a.*", "out=more")
+    assert status == 2 and "a.bmp_style.png: 2 pictures would" in err and len(err.splitlines()) == 1
+    assert not (tmp_path / "more").exists()
+
+
+def test_large_pictures_are_limited_by_memory_alone(command, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow's: more than twice as many are refused
+    picture(0, 100, 80).save(tmp_path / "large.png")
+    assert command(main, f"ckpt={checkpoint}", "img=large.png")[0] == 0
+    for module in ("fastnst.commands.infer", "fastnst.inference.stylizer"):
+        monkeypatch.setattr(f"{module}.free_memory", lambda device: 100_000)
+    status, _, err = command(main, f"ckpt={checkpoint}", "img=large.png", "out=none")
+    assert status == 2 and "large.png: cannot be restyled (100 x 80 px take 0.0 GB" in err and len(err.splitlines()) == 1
+    assert command(main, f"ckpt={checkpoint}", "img=large.png", "size=50")[0] == 0
+    status, _, err = command(main, f"ckpt={checkpoint}", "img=large.png", "size=50", "style_scale=0.2")
+    assert status == 2 and "give a size=" in err
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["'quoted'.png", '"a".png', "${x}.png", "a\\${x}.png", "it's\\", "a\\'b", "~nobody.png", "[a].png", "n" * 240 + ".png"],
+)
+def test_any_name_that_is_there_is_taken(command, checkpoint, tmp_path, name):
+    picture(0).save(tmp_path / name, "PNG")
+    status, out, err = command(main, f"ckpt={checkpoint}", f"img={name}", "out=out.png")
+    assert status == 0 and out == "out.png\n", err
+    (tmp_path / "~nobody").mkdir()
+    status, _, err = command(main, f"ckpt={checkpoint}", f"img={name}", "out=~nobody")
+    assert status == 0 and len(list((tmp_path / "~nobody").iterdir())) == 1, err
+
+
+def test_exif_too_long_for_a_jpeg_is_left_out(command, checkpoint, tmp_path):
+    exif = Image.Exif()
+    exif[0x010F] = "Maker" * 14000
+    picture(0).save(tmp_path / "long.png", exif=exif)
+    for suffix, kept in (("png", True), ("jpg", False)):
+        assert command(main, f"ckpt={checkpoint}", "img=long.png", f"out=out.{suffix}")[0] == 0
+        with Image.open(tmp_path / f"out.{suffix}") as result:
+            assert (0x010F in result.getexif()) == kept
+
+
 def test_a_picture_too_long_for_its_format(command, checkpoint, tmp_path):
     Image.new("RGB", (16400, 16)).save(tmp_path / "long.png")
     status, _, err = command(main, f"ckpt={checkpoint}", "img=long.png", "out=long.webp")
@@ -67,6 +118,20 @@ def test_one_bad_file_among_many_is_reported_and_skipped(command, checkpoint, ph
     assert status == 2
     assert len(out.splitlines()) == 10 == len(list((tmp_path / "outputs").iterdir()))
     assert "05.jpg: cannot be restyled" in err and "06.jpg" in err and "16 px" in err and "Traceback" not in err
+
+
+def test_a_folder_never_stops_for_one_file(command, checkpoint, photographs, monkeypatch):
+    call = Stylizer.__call__
+
+    def fails_at_the_third(self, image, *arguments, **controls):
+        if image.filename.endswith("02.jpg"):
+            raise MemoryError
+        return call(self, image, *arguments, **controls)
+
+    monkeypatch.setattr(Stylizer, "__call__", fails_at_the_third)
+    status, out, err = command(main, f"ckpt={checkpoint}", "img=photographs")
+    assert status == 2 and len(out.splitlines()) == 11
+    assert "02.jpg: cannot be restyled (MemoryError)" in err and "Traceback" not in err
 
 
 @pytest.mark.parametrize(
@@ -86,6 +151,8 @@ def test_one_bad_file_among_many_is_reported_and_skipped(command, checkpoint, ph
         (["ckpt=[style.safetensors,missing.safetensors]", "img=a.png"], "no such checkpoint"),
         (["ckpt=[style.safetensors,style.safetensors]", "weights=[1]", "img=a.png"], "one for each"),
         (["ckpt=style.safetensors", "weights=[0]", "img=a.png"], "not all 0"),
+        (["ckpt=style.safetensors", "weights=5", "img=a.png"], "weights=5: give one for each"),
+        (["ckpt=[]", "img=a.png"], "ckpt=[]: give a checkpoint"),
         (["ckpt=style.safetensors", "img=a.png", "strength=2"], "strength=2: give a number from 0 to 1"),
         (["ckpt=style.safetensors", "img=a.png", "style_scale=0"], "style_scale=0: give a number from 0.1 to 10"),
         (["ckpt=style.safetensors", "img=a.png", "preserve_color=2"], "give true or false"),

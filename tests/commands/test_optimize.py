@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from fastnst.commands import optimize as command_module
 from fastnst.commands.optimize import main
 from fastnst.images import load_rgb
-from fastnst.optimization import optimize, resized
+from fastnst.optimization import Iterate, optimize, resized
 
 
 @pytest.fixture
@@ -65,6 +65,28 @@ def test_recipes_run_on_the_shipped_network(command, files, tmp_path, recipe):
     assert (tmp_path / f"outputs/photo_custom_{recipe}.png").is_file()
 
 
+def test_each_size_has_its_own_steps_and_decay(command, files, monkeypatch):
+    passes = []
+
+    def watched(objective, photograph, start, optimizer, schedule, steps):
+        stepper = optimizer([torch.zeros(1, requires_grad=True)])
+        rates, scheduler = [], schedule(stepper, steps)
+        for _ in range(steps):
+            rates.append(scheduler.get_last_lr()[0])
+            stepper.step()
+            scheduler.step()
+        passes.append((photograph.shape[-1], steps, [i for i in range(1, steps) if rates[i] < rates[i - 1]]))
+        yield Iterate(0, start, {"total": torch.ones(())})
+
+    monkeypatch.setattr(command_module, "optimize", watched)
+    arguments = ("recipe=d2l", "loss_network=vgg16", "loss.content_layer=conv4_3", "steps=[500,300]")
+    assert command(main, *files, *arguments)[0] == 0
+    assert passes == [(300, 500, [200, 400]), (1200, 300, [100, 200])]
+    passes.clear()
+    assert command(main, *files, *arguments, "sizes=[32,48,64]", "steps=[2,3]")[0] == 0
+    assert [steps for _, steps, _ in passes] == [2, 3, 3]
+
+
 def test_d2l_runs_on_vgg16_with_another_content_layer(command, files):
     arguments = ("recipe=d2l", "loss_network=vgg16", "loss.content_layer=conv4_3", "sizes=[32]")
     assert command(main, *files, *arguments)[0] == 0
@@ -108,6 +130,8 @@ def test_d2l_runs_on_a_file_of_vgg19(command, files, tmp_path):
         (["content=wave_00001.png", "out=wave.png"], "wave_00001.png might be overwritten"),
         (["--nosuchflag"], "--nosuchflag"),
         (["steps=0"], "steps=0"),
+        (["steps=[5,0]"], "steps=[5, 0]: give whole numbers"),
+        (["+optimizer.schedule.every=[]"], "optimizer.schedule.every=[]: give a value"),
         (["save_every=0"], "save_every=0"),
         (["out=photo.jpg"], "photo.jpg might be overwritten"),
         (["optimizer.rate=3"], "optimizer.rate"),

@@ -1,12 +1,16 @@
 """Photographs are found in folders and zips, and shared out between training and validation."""
 
+import os
+import struct
+import tracemalloc
 import zipfile
 
 import pytest
 from conftest import picture, zipped
 
+from fastnst.data import files
 from fastnst.data.datamodule import PhotoData
-from fastnst.data.files import find_photographs, first_readable, sample_photographs, split
+from fastnst.data.files import Zipped, find_photographs, first_readable, sample_photographs, split
 from fastnst.errors import UserError
 
 
@@ -27,6 +31,19 @@ def test_any_tree_is_searched(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     assert [p.name for p in find_photographs(tmp_path)] == ["a.JPG", "c.webp", "b.jpeg"]
+
+
+def test_each_real_folder_is_visited_once_and_regular_files_alone_are_taken(photographs, tmp_path):
+    (photographs / "deep").mkdir()
+    (photographs / "deep/x.jpg").write_bytes((photographs / "00.jpg").read_bytes())
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/y.png").touch()
+    for link, target in (("l1", "."), ("l2", "."), ("deep/up", ".."), ("a_deep", "deep"), ("other", "../elsewhere"),
+                         ("gone.jpg", "nowhere"), ("zero.jpg", "/dev/zero"), ("link.jpg", "00.jpg")):  # fmt: skip
+        (photographs / link).symlink_to(target)
+    os.mkfifo(photographs / "pipe.jpg")
+    names = [path.relative_to(photographs).as_posix() for path in find_photographs(photographs)]
+    assert names == [*(f"{i:02}.jpg" for i in range(12)), "deep/x.jpg", "link.jpg", "other/y.png"]
 
 
 def test_held_out_photographs_are_never_trained_on(photographs):
@@ -59,6 +76,26 @@ def test_zips_that_cannot_be_used(photographs, tmp_path):
         with pytest.raises(UserError, match=message) as error:
             PhotoData(str(tmp_path / f"{name}.zip"))
         assert f"{name}.zip" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_bomb_in_a_zip_is_given_up_early(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "MOST_BYTES", 100_000)
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb.png", bytes(30_000_000))
+        archive.writestr("fine.png", bytes(100_000))
+    whole = (tmp_path / "bomb.zip").read_bytes()
+    lying = whole.replace(struct.pack("<I", 30_000_000), struct.pack("<I", 90_000))  # of the size it unpacks to
+    assert lying != whole
+    (tmp_path / "lying.zip").write_bytes(lying)
+    assert len(Zipped(tmp_path / "bomb.zip", "fine.png").open().read()) == 100_000
+    for name in ("bomb", "lying"):
+        Zipped(tmp_path / f"{name}.zip", "fine.png").open()  # modules that are loaded meanwhile are not counted
+        tracemalloc.start()
+        with pytest.raises(OSError, match=f"{name}.zip/bomb.png"):
+            Zipped(tmp_path / f"{name}.zip", "bomb.png").open()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 1_000_000
 
 
 def test_samples_are_there():

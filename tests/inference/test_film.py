@@ -165,3 +165,16 @@ def test_damping():
     assert flicker(0.0, [still] * 6) > 10 > 2 * flicker(0.7, [still] * 6) > 2 * flicker(1.0, [still] * 6) == 0
     cuts = [picture(i) for i in range(6)]
     assert flicker(0.7, cuts) > 0.8 * flicker(0.0, cuts)
+
+
+def test_kinds_of_films_and_of_results(command, checkpoint, tmp_path):
+    make_clip(tmp_path / "clip.avi")
+    status, out, err = command(main, f"ckpt={checkpoint}", "img=clip.avi")
+    assert status == 0 and out == "outputs/clip_style.mkv\n", err
+    assert len(read_clip(tmp_path / "outputs/clip_style.mkv")[0]) == FRAMES
+    for name in ("x.png", "x.tiff"):
+        status, _, err = command(main, f"ckpt={checkpoint}", "img=clip.avi", f"out={name}")
+        assert status == 2 and f"out={name}: a film goes to a folder" in err and not (tmp_path / name).exists()
+    (tmp_path / "films").mkdir()
+    status, _, err = command(main, f"ckpt={checkpoint}", "img=films")
+    assert status == 2 and "films are taken one at a time" in err

@@ -1,6 +1,11 @@
 """What comes out of inference keeps what the photograph brought, and nothing a stranger hands over runs."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
+import pytest
 import torch
 from conftest import picture, random_arbitrary
 from PIL import Image
@@ -110,3 +115,47 @@ def test_strength_moves_between_the_photographs_own_style_and_the_paintings(tmp_
     assert abs(expected.permute(1, 2, 0).detach().numpy().round() - none).max() <= 1
     blend = (full + none) / 2
     assert abs(half - full).mean() > 0.5 and abs(half - blend).mean() > 0.1  # not a mixture of the two pictures
+
+
+def test_a_long_photographs_own_style_is_its_middles(tmp_path, paintings, monkeypatch):
+    random_arbitrary(tmp_path)
+    style = fastnst.load(tmp_path / "any.safetensors", style=str(paintings / "0.png"))
+    asked = []
+    monkeypatch.setattr(style.styles[0], "row_of", lambda p: asked.append(p.size) or style.styles[0].row)
+    assert style(picture(3, 2000, 16), strength=0.5).size == (2000, 16)
+    assert asked == [(768, 48)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_forked_processes_use_what_the_parent_has_used(checkpoint, tmp_path):
+    picture(0, 80, 64).save(tmp_path / "photo.png")
+    script = """
+import multiprocessing, sys
+from PIL import Image
+import fastnst
+style, photograph = fastnst.load(sys.argv[1]), Image.open(sys.argv[2])
+before = style(photograph).tobytes()
+def restyle(_):
+    return style(photograph)
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    results = pool.map_async(restyle, range(3)).get(60)
+assert max(abs(a - b) for result in results for a, b in zip(result.tobytes(), before)) <= 1
+"""
+    threads = os.environ | {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
+    command = [sys.executable, "-c", script, checkpoint, tmp_path / "photo.png"]
+    done = subprocess.run(command, env=threads, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_a_program_gives(stylizer, checkpoint, tmp_path, paintings):
+    photograph = picture(0)
+    expected = stylizer(photograph, size=32, strength=0.5)
+    assert stylizer(photograph, size=np.int64(32), strength=np.float32(0.5)) == expected
+    assert fastnst.load(checkpoint, checkpoint, weights=np.ones(2)).weights == [1.0]
+    for wrong in (np.asarray(photograph), checkpoint, b"bytes", None):
+        with pytest.raises(TypeError, match="give a PIL image, as Image.open or"):
+            stylizer(wrong)
+    random_arbitrary(tmp_path)
+    path = paintings / "0.png"
+    one, other = (fastnst.load(tmp_path / "any.safetensors", style=style) for style in (path, str(path)))
+    assert one(photograph) == other(photograph)

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import picture
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from fastnst.images import to_image, to_tensor
 from fastnst.inference.stylizer import rows_at_a_time
@@ -56,3 +58,30 @@ def test_rows_at_a_time():
     strip = rows_at_a_time((1, 10000, 10000, 3), 16, 8 * 10**9)
     assert 16 <= strip <= 512 and strip * 10000 * 40 * 16 <= 256e6
     assert rows_at_a_time((1, 30000, 100000, 3), 16, 10**9) == 16
+    for long in ((1, 19, 2_000_000, 3), (1, 2_000_000, 19, 3)):
+        assert rows_at_a_time(long, 16, 8 * 10**9) == 512
+
+
+class Largest(TorchDispatchMode):
+    """The bytes of the largest tensor that is made."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        result = function(*arguments, **(options or {}))
+        made = [leaf.numel() * leaf.element_size() for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+        self.bytes = max(self.bytes, *made, 0)
+        return result
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("size", [(20, 8000), (8000, 20), (400, 400)])
+def test_memory_is_the_same_for_any_shape(size):
+    """160,000 px each: no tensor is larger than the map that is kept, or than a strip of a few kilobytes."""
+    made = net("instance", "antialiased")
+    with Largest() as largest:
+        result = restyle_in_strips(made, np.asarray(picture(3, size[1], size[0])), 16)
+    assert result.shape == (*size, 3)
+    kept = size[0] * size[1] // 16 * 4 * 6 * 2
+    strip = (4 * 16 + 40) * (min(size) + 8) * 6 * 8
+    assert kept <= largest.bytes <= max(kept, strip)

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from fastnst.errors import UserError
 from fastnst.losses import vgg
 from fastnst.losses.vgg import LossNetwork
-from fastnst.losses.vgg_layers import STYLE_LAYERS, convolutions, torchvision_index
+from fastnst.losses.vgg_layers import convolutions, torchvision_index
 
 CONVOLUTIONS = convolutions("vgg16")
 LAYERS = tuple(name.replace("conv", "relu") for name in CONVOLUTIONS)
@@ -98,36 +98,3 @@ def test_vgg19_equals_torchvisions(tmp_path):
             torch.testing.assert_close(network(images, [layer])[layer], model.features[:end](x.clone()))
     with pytest.raises(UserError, match="not a vgg16"):
         LossNetwork(str(tmp_path / "vgg19.pth"), "vgg16")
-
-
-@pytest.mark.parametrize("asked", [STYLE_LAYERS, ("conv1_2", "relu2_2", "conv4_3")])
-def test_recomputing_gives_the_same_gradients_in_less_memory(asked):
-    torch.manual_seed(0)
-    images = torch.rand(2, 3, 32, 32)
-    kept, gradients, results = [], [], []
-    for recompute in (False, True):
-        network = LossNetwork(recompute=recompute)
-        x, saved = images.clone().requires_grad_(), {}
-        weights = {buffer.untyped_storage().data_ptr() for buffer in network.buffers()}
-
-        def pack(tensor, saved=saved, weights=weights):
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in weights:
-                saved[storage.data_ptr()] = storage.nbytes()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            features = network(x, asked)
-            loss = sum(f.square().mean() for f in features.values())
-        kept.append(sum(saved.values()))
-        loss.backward()
-        gradients.append(x.grad)
-        results.append(features)
-    torch.testing.assert_close(results[0], results[1], rtol=0, atol=0)
-    torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=0)
-    assert kept[1] < 0.6 * kept[0]
-
-
-def test_recompute_is_true_or_false():
-    with pytest.raises(UserError, match="loss_network.recompute=2: give true or false"):
-        LossNetwork(recompute=2)

@@ -2,12 +2,19 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import random_multi
 
 from fastnst.errors import UserError
-from fastnst.models.arbitrary import ArbitraryNet, first_row
-from fastnst.models.conditional import MultiStyleNet, row_of
+from fastnst.models.arbitrary import ArbitraryNet
+from fastnst.models.conditional import ConditionalNorm, MultiStyleNet
 from fastnst.models.transform_net import TransformNet
+
+
+def test_conditional_normalization_scales_and_shifts_each_picture():
+    x, scales, shifts = torch.randn(3, 4, 6, 5), torch.randn(3, 4), torch.randn(3, 4)
+    expected = F.instance_norm(x) * scales[..., None, None] + shifts[..., None, None]
+    torch.testing.assert_close(ConditionalNorm(4)(x, scales, shifts), expected)
 
 
 def test_each_picture_is_given_its_own_style():
@@ -24,18 +31,19 @@ def test_a_row_holds_an_ordinary_nets_scales_and_shifts():
     plain, net = TransformNet(width=4).eval(), MultiStyleNet(["a", "b"], 4)
     for parameter in plain.parameters():
         torch.nn.init.normal_(parameter, 0.2, 0.3)
-    net.start(plain, dict.fromkeys("ab", row_of(plain)))
+    net.begin_from(plain, lambda: dict.fromkeys("ab", plain.first_row()))
     photographs = torch.rand(1, 3, 32, 32)
     for style in ("a", "b"):
         torch.testing.assert_close(net.choose({style: 1})(photographs), plain(photographs))
     net = random_multi()
-    torch.testing.assert_close(row_of(net.choose({"b": 1}))[:-12], net.rows[1, :-12].detach())  # the colours are folded in
+    row = net.choose({"b": 1}).first_row()
+    torch.testing.assert_close(row[:-12], net.rows[1, :-12].detach())  # the colours are folded in
 
 
 def test_styles_mix_by_their_rows():
     net = random_multi()
     torch.testing.assert_close(
-        row_of(net.choose({"a": 1, "b": 3}))[:-12], (0.25 * net.rows[0] + 0.75 * net.rows[1]).detach()[:-12]
+        net.choose({"a": 1, "b": 3}).first_row()[:-12], (0.25 * net.rows[0] + 0.75 * net.rows[1]).detach()[:-12]
     )
     for shares, message in (({"c": 1}, "has a, b"), ({"a": -1}, "from 0"), ({"a": 0}, "not all 0")):
         with pytest.raises(UserError, match=message):
@@ -44,14 +52,14 @@ def test_styles_mix_by_their_rows():
 
 def test_starting_keeps_the_rows_of_styles_it_knows():
     net, new = random_multi(), MultiStyleNet(["b", "new"], 4)
-    new.start(net, {style: first_row(net, style) for style in new.styles})
+    new.begin_from(net, lambda: {style: net.first_row(style) for style in new.styles})
     torch.testing.assert_close(new.rows[0], net.rows[1])
     torch.testing.assert_close(new.rows[1], net.rows.mean(0))
     with pytest.raises(UserError, match="'width': 4"):
-        MultiStyleNet(["b"], 5).start(net, {"b": net.rows[0]})
+        MultiStyleNet(["b"], 5).begin_from(net, lambda: {"b": net.rows[0]})
     batch = TransformNet("batch", 4)
     with pytest.raises(UserError, match="'norm': 'batch'"):
-        MultiStyleNet(["b"], 4).start(batch, {"b": first_row(batch, "b")})
+        MultiStyleNet(["b"], 4).begin_from(batch, lambda: {"b": batch.first_row()})
     predicted = ArbitraryNet(width=4)
-    predicted.start(net)
+    predicted.begin_from(net, dict)
     torch.testing.assert_close(predicted.head[2].bias, net.rows.mean(0))

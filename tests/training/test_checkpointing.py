@@ -1,12 +1,30 @@
 """A run that is killed goes on from a whole checkpoint."""
 
+import os
 import subprocess
 import sys
 
+import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, picture
 
 from fastnst.commands.train import main as train
+from fastnst.errors import UserError
+from fastnst.training import checkpointing
+from fastnst.training import module as training
+from fastnst.training.checkpointing import check_same, newest
+
+
+def test_lightnings_loop_is_its_own_again_after_the_training(command, small_training, monkeypatch):
+    patched, save = [], training.StyleTransfer.on_save_checkpoint
+
+    def watched(self, checkpoint):
+        patched.append("_broadcast_sigterm_tensor" in vars(self.trainer.fit_loop.epoch_loop))
+        save(self, checkpoint)
+
+    monkeypatch.setattr(training.StyleTransfer, "on_save_checkpoint", watched)
+    assert command(train, *small_training)[0] == 0
+    assert patched == [True, True, True, False]  # the last is written after the training
 
 
 def test_killed_twenty_times(command, small_training, same_weights, one_thread, tmp_path):
@@ -39,3 +57,61 @@ def test_a_truncated_checkpoint_is_refused_and_the_one_before_it_offered(command
     assert torch.load(last.with_name("previous.ckpt"), weights_only=True)["global_step"] > steps
     assert command(train, *longer, "run_dir=runs/other/x", "out=whole.safetensors")[0] == 0
     assert same_weights("whole", "part")
+
+
+def test_another_painting_or_objective_does_not_resume(command, small_training, tmp_path):
+    short = (*small_training, "trainer.max_steps=2", "data.workers=0")
+    assert command(train, *short)[0] == 0
+    for changed, message in (
+        (["loss.style_weight=3"], "differs in loss.style_weight; "),
+        (["model.width=5"], "its net is"),
+        ([], "differs in style.image; "),
+    ):
+        if not changed:
+            picture(1, 80, 72).save(tmp_path / "painting.png")
+        status, _, err = command(train, *short, *changed, "ckpt=last")
+        assert status == 2 and message in err and len(err.splitlines()) == 1
+    picture(99, 80, 72).save(tmp_path / "painting.png")
+    assert command(train, *short, "ckpt=last")[0] == 0
+
+
+def test_what_an_older_version_did_not_tell_is_not_compared(tmp_path, monkeypatch):
+    told = {"style": {"size": 48}, "objective": {"_target_": "fastnst.losses.Objective", "style_weight": 5.0}}
+    monkeypatch.setattr(checkpointing, "read_last", lambda path: ({"width": 4}, told))
+    info = {"style": {"size": 48, "image": {"a": "0"}}, "objective": {"_target_": "x", "style_weight": 5.0, "scales": [1]}}
+    check_same(tmp_path / "last.ckpt", {"width": 4}, info)
+    info["objective"]["style_weight"] = 27.0
+    with pytest.raises(UserError, match="differs in loss.style_weight"):
+        check_same(tmp_path / "last.ckpt", {"width": 4}, info)
+
+
+def test_each_run_has_a_folder_of_its_own(command, small_training, tmp_path):
+    short = (*small_training, "trainer.max_steps=1", "data.workers=0")
+    assert command(train, *short, "run_dir=runs/small/x")[0] == 0
+    last = (tmp_path / "runs/small/x/last.ckpt").read_bytes()
+    status, out, err = command(train, *short, "run_dir=runs/small/x", "out=other.safetensors")
+    assert status == 2 and "run_dir=runs/small/x: holds another run" in err and len(err.splitlines()) == 1
+    assert (tmp_path / "runs/small/x/last.ckpt").read_bytes() == last and not (tmp_path / "other.safetensors").exists()
+    status, out, _ = command(train, *short)
+    assert status == 0 and len(list((tmp_path / "runs/small").iterdir())) == 2
+    assert "replaced: the checkpoints/small.safetensors that was there" in out.splitlines()
+
+
+def test_an_export_that_cannot_be_written_is_told_before_the_first_step(command, small_training, at_step, tmp_path):
+    (tmp_path / "file").touch()
+    at_step(0, lambda: pytest.fail("a step was made"))
+    for out in (tmp_path, "file/net.safetensors"):
+        status, _, err = command(train, *small_training, f"out={out}")
+        assert status == 2 and f"out={out}: " in err and len(err.splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_last_checkpoint_comes_first_whatever_the_clock_says(tmp_path):
+    for name, when in (("a/last.ckpt", 5), ("a/previous.ckpt", 9), ("b/previous.ckpt", 4)):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        os.utime(path, (when, when))
+    assert newest(tmp_path) == tmp_path / "a/last.ckpt"
+    (tmp_path / "a/last.ckpt").unlink()
+    assert newest(tmp_path) == tmp_path / "a/previous.ckpt"

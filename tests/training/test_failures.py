@@ -6,13 +6,17 @@ import signal
 import subprocess
 
 import pytest
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins import MixedPrecision
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fastnst.checkpoint import load_net
 from fastnst.commands.train import main as train
 from fastnst.data import crops
+from fastnst.errors import SharedError
 from fastnst.losses.objective import Objective
+from fastnst.training.failures import BadSteps
 
 
 def told(err: str) -> list[str]:
@@ -158,6 +162,44 @@ def test_too_many_steps_that_are_not_finite_stop_the_run(command, small_training
     spoil_losses(monkeypatch, {0})
     status, _, err = command(train, *small_training, "max_bad_steps=1", "ckpt=last")
     assert status == 2 and "not finite in 2 steps up to step 5" in err
+
+
+class Halves(pl.LightningModule):
+    """Learns one number in half precision. spoiled: whether its loss is not finite."""
+
+    def __init__(self, spoiled: bool, fused: bool):
+        super().__init__()
+        self.layer, self.spoiled, self.fused = torch.nn.Linear(1, 1), spoiled, fused
+
+    def training_step(self, batch, index):
+        return self.layer(batch["image"]).square().mean() * (float("nan") if self.spoiled else 1)
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), 0.1, fused=self.fused)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_overflows_of_16_mixed_do_not_count(fused, tmp_path):
+    def fit(spoiled: bool, scale: float) -> tuple[Halves, BadSteps, torch.amp.GradScaler]:
+        module, bad_steps = Halves(spoiled, fused), BadSteps(2)
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        trainer = pl.Trainer(
+            accelerator="cpu", max_steps=40, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, default_root_dir=tmp_path, callbacks=[bad_steps],
+            plugins=[MixedPrecision("16-mixed", "cpu", scaler)],
+        )  # fmt: skip
+        batches = [{"image": torch.ones(2, 1)}] * 40
+        trainer.fit(module, torch.utils.data.DataLoader(batches, batch_size=None))
+        return module, bad_steps, scaler
+
+    torch.manual_seed(0)
+    before = Halves(False, fused).layer.weight.item()
+    torch.manual_seed(0)
+    module, bad_steps, scaler = fit(False, 2.0**30)
+    assert scaler.get_scale() < 2.0**20 and bad_steps.count == 0  # it has overflown more than ten times
+    assert module.layer.weight.item() != before
+    with pytest.raises(SharedError, match="not finite in 3 steps up to step 5"):  # those at scales of 4 and 2 did not count
+        fit(True, 4.0)
 
 
 @pytest.mark.parametrize("death", [lambda: os.kill(os.getpid(), signal.SIGKILL), lambda: os._exit(3)])

@@ -31,7 +31,7 @@ def test_norms_alone_are_learnt_for_a_new_painting(command, several, small_train
 def test_a_row_of_ones_own_begins_on_the_shipped_net(command, small_training, tmp_path):
     shipped = ROOT / "checkpoints" / "painters.safetensors"
     few = [argument for argument in small_training if not argument.startswith("model")]
-    status, _, err = command(train, "experiment=row", *few, "out=mine.safetensors")
+    status, _, err = command(train, "experiment=embedding", *few, "out=mine.safetensors")
     assert status == 0, err
     (net, info), (start, _) = load_net(tmp_path / "mine.safetensors"), load_net(shipped)
     assert net.styles == ["small"] and info["steps"] == 6
@@ -43,7 +43,7 @@ def test_a_row_of_ones_own_begins_on_the_shipped_net(command, small_training, tm
 def test_a_net_of_ones_own_begins_on_the_shipped_one(command, small_training, tmp_path):
     shipped = ROOT / "checkpoints" / "arbitrary.safetensors"
     few = [argument for argument in small_training if not argument.startswith("model")]
-    status, _, err = command(train, "experiment=minutes", *few, "stability.weight=0", "out=mine.safetensors")
+    status, _, err = command(train, "experiment=finetune", *few, "stability.weight=0", "out=mine.safetensors")
     assert status == 0, err
     net, info = load_net(tmp_path / "mine.safetensors")
     assert isinstance(net, TransformNet) and info["steps"] == 6

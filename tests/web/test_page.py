@@ -4,9 +4,11 @@ import contextlib
 import functools
 import http.server
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -28,7 +30,7 @@ from fastnst.images import load_rgb
 from fastnst.inference.stylizer import Stylizer
 from fastnst.models.arbitrary import ArbitraryNet
 from fastnst.models.transform_net import TransformNet
-from fastnst.web.page import Studio
+from fastnst.web.page import Studio, temporary_folder
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -103,12 +105,38 @@ def test_ten_visitors_take_turns(studio, tmp_path, monkeypatch):
     assert len(most) == 10 and max(most) == 1
 
 
+def test_what_visitors_sent_goes_with_the_server(tmp_path, monkeypatch):
+    serving = """
+import os, signal, sys
+from fastnst.web.page import clear_on_sigterm, temporary_folder
+folder = temporary_folder()
+open(os.path.join(folder.name, "photo.jpg"), "w").close()
+clear_on_sigterm(folder)
+os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+"""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ours = temporary_folder()
+    (tmp_path / "fastnst-page-of-somebody").mkdir()
+    kept = {path.name for path in tmp_path.iterdir()}
+    assert subprocess.run([sys.executable, "-c", serving, "SIGTERM"]).returncode == 128 + signal.SIGTERM
+    assert {path.name for path in tmp_path.iterdir()} == kept
+    assert subprocess.run([sys.executable, "-c", serving, "SIGKILL"]).returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 3  # nothing can clear up then, but the next server does
+    temporary_folder().cleanup()
+    assert {path.name for path in tmp_path.iterdir()} == kept
+    ours.cleanup()
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
         (["checkpoints=missing"], "no .safetensors in it"),
         (["port=no"], "port=no"),
         (["max_megapixels=0"], "max_megapixels=0"),
+        (["port=99999"], "port=99999: give a whole number from 1 to 65535"),
+        (["host=nowhere.invalid"], "host=nowhere.invalid, port=None: cannot be served at"),
+        (["host=192.0.2.1"], "host=192.0.2.1, port=None: cannot be served at"),
     ],
 )
 def test_bad_input_gets_one_line(command, arguments, message):
@@ -257,6 +285,9 @@ def test_the_page_offers_every_style(tmp_path, paintings, photographs):
     assert len({Image.open(file).tobytes() for file in files}) == 4
     with pytest.raises(UserError, match="Drop a painting too"):
         studio.restyle(photograph, "any: your painting", *rest)
+    picture(0, 3000, 4).save(tmp_path / "long.png")  # enlarged to the net's 48 px it would have 36000 x 48
+    with pytest.raises(UserError, match="too long"):
+        studio.restyle(photograph, "any: your painting", *rest, str(tmp_path / "long.png"))
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(UserError, match="cannot be"):
         studio.restyle(photograph, "any: your painting", *rest, str(tmp_path / "text.png"))

@@ -1,0 +1,51 @@
+"""What training, checkpoints, evaluation and the page ask of a net, whatever its kind."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+
+class Net(nn.Module, ABC):
+    """A net of one style (`TransformNet`), of several (`MultiStyleNet`) or for any painting (`ArbitraryNet`).
+
+    architecture: what `fastnst.checkpoint.build` makes it from. body: the `TransformNet` with its convolutions; itself in a
+    net of one style. styles: the names to choose from. any_painting: whether it is zero-shot.
+    A row is an embedding, (numbers,): see fastnst.models.conditional.
+    """
+
+    architecture: dict
+    styles: Collection[str] = ()
+    any_painting = False
+
+    def name_of(self, paintings: Collection[str]) -> str:
+        """What a checkpoint calls the styles that it is trained on. Raises UserError if they are more than it can learn."""
+        return "+".join(paintings)
+
+    @abstractmethod
+    def first_row(self, style: str | None = None) -> Tensor:
+        """An initial embedding for a net that begins from this one."""
+
+    def first_rows(self, paintings: Mapping[str, Path], info: dict, path: Path) -> dict[str, Tensor]:
+        """The same for each style by its name, for its painting's file. info, path: this net's checkpoint's."""
+        return {style: self.first_row(style) for style in paintings}
+
+    @abstractmethod
+    def fold(self, row: Tensor) -> nn.Module:
+        """The ordinary net of one embedding."""
+
+    @abstractmethod
+    def begin_from(self, other: "Net", rows: Callable[[], Mapping[str, Tensor]]) -> None:
+        """Takes another net's weights. rows: gives its `first_rows`. Raises UserError if it has another shape."""
+
+    @abstractmethod
+    def pick(self, shares: Mapping[str, float] | None, info: dict, path: Path) -> nn.Module:
+        """One style of a checkpoint: the shares of its styles' names, or of paintings' files; None in a net of one style.
+
+        info, path: the checkpoint's. Returns what has `at`. Raises UserError if the shares do not fit.
+        """
+
+    @abstractmethod
+    def pick_painting(self, style: str, painting: Path, info: dict, path: Path) -> nn.Module:
+        """The ordinary net for a painting by its style's name. Raises UserError if that is not the style learnt."""

@@ -1,0 +1,43 @@
+"""The scripts that stand alone: a zip of paintings, the gallery of the docs."""
+
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+from conftest import ROOT
+from PIL import Image
+
+
+def script(name, *arguments):
+    return subprocess.run([sys.executable, ROOT / "scripts" / name, *map(str, arguments)], capture_output=True, text=True)
+
+
+def test_gather_paintings(tmp_path):
+    for number, name in enumerate(("a/one.jpg", "b/one.png", "b/kept_aside.jpg")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (900, 600), (80 * number, 0, 0)).save(tmp_path / name)
+    (tmp_path / "held_out.txt").write_text("b/kept_aside.jpg\n")
+    (tmp_path / "alone.png").write_bytes((tmp_path / "b/one.png").read_bytes())
+    sources = (f"{tmp_path}/a=1", f"{tmp_path}/b=2", f"{tmp_path}/alone.png=3")
+    run = script("gather_paintings.py", tmp_path / "all.zip", *sources, f"except={tmp_path}/held_out.txt")
+    assert run.returncode == 0 and "6 paintings" in run.stdout, run.stderr
+    with zipfile.ZipFile(tmp_path / "all.zip") as archive:
+        names = archive.namelist()
+        assert len(set(names)) == 6 and not any("kept_aside" in name for name in names)
+        sizes = {Image.open(archive.open(name)).size for name in names}
+    assert sizes == {(600, 400)}
+    wrong = script("gather_paintings.py", tmp_path / "none.zip", f"{tmp_path}/missing=1")
+    assert wrong.returncode == 2 and len(wrong.stderr.splitlines()) == 1 and not (tmp_path / "none.zip").exists()
+
+
+def test_draw_gallery(tmp_path):
+    painting = ROOT / "fastnst/assets/artworks/wave.jpg"
+    run = script("draw_gallery.py", tmp_path / "sheet.jpg", f"{ROOT}/checkpoints/wave.safetensors={painting}",
+                 f"{ROOT}/checkpoints/base.safetensors:mosaic={painting}")  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    sheet = np.asarray(Image.open(tmp_path / "sheet.jpg"), dtype=np.float32)
+    assert sheet.shape == (3 * 332 - 8, 3 * 440 - 8, 3)
+    wave, mosaic = sheet[332:656, 440:872], sheet[664:988, 440:872]
+    assert sheet[:320, :424].min() > 240  # nothing stands beside the photographs
+    assert abs(wave - sheet[:324, 440:872]).mean() > 10 and abs(wave - mosaic).mean() > 10
