@@ -63,6 +63,14 @@ def paintings(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def two_paintings(paintings):
+    """The folder of `paintings` with the first two of them."""
+    for name in ("2", "3"):
+        (paintings / f"{name}.png").unlink()
+    return paintings
+
+
+@pytest.fixture
 def command(monkeypatch, tmp_path, capsys):
     """Runs a main function as from a command line standing in tmp_path: (exit status, stdout, stderr)."""
 

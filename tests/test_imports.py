@@ -12,7 +12,7 @@ from conftest import ROOT
 # A part, a module or a package directly below fastnst, imports from itself and from the levels above its own in this list.
 LEVELS = (
     {"errors"},
-    {"files", "memory", "shipped"},
+    {"files", "memory", "shipped", "tables", "timing"},
     {"images", "plots"},
     {"data", "losses"},
     {"models"},

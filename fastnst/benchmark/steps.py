@@ -1,15 +1,14 @@
-"""Our training step and the textbook's side by side, each in a process of its own, for `fastnst.benchmark.measurements`.
+"""Our training step and the textbook's, in processes of their own, as ours sets how a process keeps its memory.
 
 The processes import this module, and so it imports little.
 """
 
+import functools
 import multiprocessing
 import statistics
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,6 +19,7 @@ from fastnst.losses.terms import reference_picture
 from fastnst.losses.vgg import LossNetwork
 from fastnst.memory import PeakMemory, keep_freed_memory
 from fastnst.models.transform_net import TransformNet
+from fastnst.timing import clock
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -65,91 +65,62 @@ def make_step(kind: str, width: int, device: torch.device) -> "Step | textbook.S
     return Step(net.to(device), objective, torch.float32 if kind == "float32" else torch.bfloat16)
 
 
-@contextmanager
-def contenders(batch: Tensor, width: int) -> Iterator[Callable[[str], float]]:
-    """Takes a step of a kind (see `make_step`) when asked, and tells its seconds.
-
-    The textbook's step has a process of its own, as ours sets how a process keeps its memory.
-    """
-    context = multiprocessing.get_context("spawn")
-    pipes, processes = [], []
-    for _ in range(2):
-        ours, theirs = context.Pipe()
-        arguments = (theirs, batch.numpy(), width, torch.get_num_threads())
-        processes.append(context.Process(target=_contend, args=arguments, daemon=True))
-        processes[-1].start()
-        theirs.close()
-        pipes.append(ours)
-
-    def ask(kind: str) -> float:
-        pipe = pipes[kind == "textbook"]
-        try:
-            pipe.send(kind)
-            return pipe.recv()
-        except (EOFError, OSError):
-            raise RuntimeError(f"the process of the {kind} step has died; its own error stands above") from None
-
-    try:
-        yield ask
-    finally:
-        for pipe in pipes:
-            pipe.close()
-        for process in processes:
-            process.join(30)
-            process.kill()
-
-
-def _contend(pipe, batch: np.ndarray, width: int, threads: int) -> None:
-    torch.set_num_threads(threads)
-    device = best_device()
-    photographs, steps = torch.from_numpy(batch).to(device), {}
-    while True:
-        try:
-            kind = pipe.recv()
-        except (EOFError, OSError):
-            return  # the parent has what it wants
-        if kind not in steps:
-            if kind != "textbook":
-                keep_freed_memory()
-                torch.set_float32_matmul_precision("high")
-            steps[kind] = make_step(kind, width, device)
-        pipe.send(clock(lambda kind=kind: steps[kind](photographs), device))
-
-
-def clock(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds that `work` takes, on the device too."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    started = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
-
-
 def interleaved(contest: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
     """The median of what each gives in `rounds` rounds, in each of which all have their turn."""
-    seconds: dict[str, list[float]] = {name: [] for name in contest}
-    for _ in range(rounds):
-        for name, measure in contest.items():
-            seconds[name].append(measure())
-    return {name: statistics.median(values) for name, values in seconds.items()}
+    values = [{name: measure() for name, measure in contest.items()} for _ in range(rounds)]
+    return {name: statistics.median(round[name] for round in values) for name in contest}
+
+
+def time_steps(batch: int, side: int, width: int, rounds: int) -> list[dict]:
+    """Seconds of a training step of each kind, and how many times as fast as the textbook's it is; without the data."""
+    kinds = ["textbook", *DTYPES] + (["compiled"] if torch.cuda.is_available() else [])
+    with process() as theirs, process() as ours:
+
+        def ask(kind: str) -> Future:
+            pool = theirs if kind == "textbook" else ours
+            return pool.submit(_seconds, kind, batch, side, width)
+
+        for first in [ask(kind) for kind in kinds]:  # slower than those that follow
+            first.result()
+        seconds = interleaved({kind: lambda kind=kind: ask(kind).result() for kind in kinds}, rounds)
+    return [
+        {"step": kind, "seconds": s, "images_per_second": batch / s, "times_the_textbook": seconds["textbook"] / s}
+        for kind, s in seconds.items()
+    ]
 
 
 def measure_memory(batch: int, side: int, width: int) -> dict:
     """Peak memory in MB of a process before it takes one float32 training step, and while it does."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        before, peak = pool.apply(_peak, (batch, side, width, torch.get_num_threads()))
-    return {"batch_size": batch, "size": side, "before_mb": before, "peak_mb": peak}
+    with process() as own:
+        before, peak = own.submit(_peak, batch, side, width).result()
+    return {"batch": batch, "px": side, "before_mb": before, "peak_mb": peak}
 
 
-def _peak(batch: int, side: int, width: int, threads: int) -> tuple[int | None, int | None]:
-    torch.set_num_threads(threads)
-    keep_freed_memory()
-    device = best_device()
-    step, photographs = make_step("float32", width, device), torch.rand(batch, 3, side, side, device=device)
-    with PeakMemory(device) as before:
+def process() -> ProcessPoolExecutor:
+    """A new process, which starts with the first thing that it is given."""
+    context, threads = multiprocessing.get_context("spawn"), torch.get_num_threads()
+    return ProcessPoolExecutor(1, context, initializer=torch.set_num_threads, initargs=(threads,))
+
+
+@functools.cache
+def _prepared(kind: str, width: int) -> "Step | textbook.Step":
+    if kind != "textbook":
+        keep_freed_memory()  # as training does
+        torch.set_float32_matmul_precision("high")
+    return make_step(kind, width, best_device())
+
+
+def _seconds(kind: str, batch: int, side: int, width: int) -> float:
+    step = _prepared(kind, width)
+    photographs = torch.rand(batch, 3, side, side).to(best_device())
+    return clock(lambda: step(photographs))
+
+
+def _peak(batch: int, side: int, width: int) -> tuple[int | None, int | None]:
+    step = _prepared("float32", width)
+    photographs = torch.rand(batch, 3, side, side).to(best_device())
+    with PeakMemory(best_device()) as before:
         pass
-    with PeakMemory(device) as during:
-        clock(lambda: step(photographs), device)
+    with PeakMemory(best_device()) as during:
+        step(photographs)
     return before.megabytes, during.megabytes

@@ -1,24 +1,26 @@
 """Times a training step, its parts, decoding and inference, and measures memory: read `benchmark` from top to bottom."""
 
 import json
+import platform
+import tempfile
+from pathlib import Path
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 
 from fastnst.benchmark.measurements import (
     SCALE,
     compare_losses,
-    machine,
-    photographs,
     time_decoding,
     time_inference,
     time_parts,
-    time_steps,
+    write_samples,
 )
 from fastnst.benchmark.report import markdown
-from fastnst.benchmark.steps import DTYPES, measure_memory
+from fastnst.benchmark.steps import DTYPES, measure_memory, time_steps
 from fastnst.commands.options import check_flags, check_whole, path_of, whole_numbers
 from fastnst.data.crops import Photographs, collate
-from fastnst.data.files import find_photographs
+from fastnst.data.files import first_readable
 from fastnst.errors import UserError, is_whole
 from fastnst.files import check_writable, write_bytes
 from fastnst.images import best_device
@@ -42,30 +44,35 @@ def benchmark(cfg: DictConfig) -> dict:
     settings = {key: cfg[key] for key in ("width", "batch_size", "size", "rounds")}
     settings |= {"inference_sizes": sizes, "memory_steps": steps, "count": cfg.data.count}
     settings = FAST if cfg.fast else settings
+    width, size, rounds = (settings[key] for key in ("width", "size", "rounds"))
     out = path_of(cfg, "out") / "fast" if cfg.fast else path_of(cfg, "out")
     root = None if cfg.data.root is None else path_of(cfg, "data.root")
     device = best_device()
     check_writable(out)
 
-    with photographs(root, settings["count"]) as folder:
-        paths = find_photographs(folder)
-        crops = Photographs(paths, settings["size"], SCALE, seed=0)
-        batch = collate([crops[i, i % len(paths)] for i in range(settings["batch_size"])])["image"]
+    with tempfile.TemporaryDirectory() as temporary:
+        paths = first_readable(write_samples(Path(temporary)) if root is None else root, settings["count"])
+        crops = Photographs(paths, size, SCALE, seed=0)
+        batch = collate([crops[i, i % len(paths)] for i in range(settings["batch_size"])])["image"].to(device)
         results = {
-            "machine": machine(device),
+            "machine": {
+                "threads": torch.get_num_threads(),
+                "cpu": platform.machine(),
+                "gpu": torch.cuda.get_device_name(device) if batch.is_cuda else None,
+                "torch": torch.__version__,
+            },
             "settings": settings,
-            "losses": compare_losses(batch.to(device), settings["width"]),
-            "step": time_steps(batch, settings, device),
-            "decoding": time_decoding(folder, settings),
-            "inference": [time_inference(side, settings) for side in settings["inference_sizes"]],
+            "step": time_steps(len(batch), size, width, rounds),
+            "losses": compare_losses(batch, width),
+            **{f"parts_{kind}": time_parts(batch, width, rounds, kind) for kind in DTYPES},
+            "decoding": time_decoding(paths, size, rounds),
+            "inference": [time_inference(side, width, rounds) for side in settings["inference_sizes"]],
+            "memory": [measure_memory(*step, width) for step in settings["memory_steps"]],
         }
-        parts = {name: time_parts(batch.to(device), crops, settings, dtype) for name, dtype in DTYPES.items()}
-    memory = [measure_memory(*step, settings["width"]) for step in settings["memory_steps"]]
-    results |= {"parts": parts, "memory": memory}
-    table = markdown(results)
-    write_bytes(out / "table.md", table.encode())
+    text = markdown(results)
+    write_bytes(out / "table.md", text.encode())
     write_bytes(out / "results.json", json.dumps(results, indent=1).encode())
-    print(f"{table}\n{out}")
+    print(f"{text}\n{out}")
     return results
 
 

@@ -34,6 +34,7 @@ PATH_KEYS = (
     "loss_network.weights",
     "init",
     "data.styles",
+    "paintings",
 )
 
 

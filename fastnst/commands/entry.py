@@ -26,6 +26,10 @@ def evaluate() -> None:
     run("fastnst.commands.evaluate.evaluate", "evaluate")
 
 
+def compare_peer() -> None:
+    run("fastnst.commands.compare_peer.compare", "compare_peer")
+
+
 def benchmark() -> None:
     _fast_is_an_option()
     run("fastnst.commands.benchmark.benchmark", "benchmark")

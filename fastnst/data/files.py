@@ -2,6 +2,7 @@
 
 import functools
 import io
+import itertools
 import os
 import zipfile
 import zlib
@@ -125,6 +126,14 @@ def _find_in_zip(root: Path) -> list[Zipped]:
     if any(members[name].flag_bits & 1 for name in names):
         raise UserError(f"{root}: its photographs are encrypted; unpack it with the password, and give the folder")
     return [Zipped(root, name) for name in sorted(names, key=lambda name: name.split("/"))]  # as paths are sorted
+
+
+def first_readable(root: str | Path, count: int | None = None) -> list[Photograph]:
+    """The first `count` of `find_photographs` that are whole pictures; None: all. Raises UserError if none is."""
+    paths = list(itertools.islice(filter(is_readable, find_photographs(root)), count))
+    if not paths:
+        raise UserError(f"{root}: none of the files can be read as a picture")
+    return paths
 
 
 def split(paths: list[Photograph], val_count: int, val_root: str | None) -> tuple[list[Photograph], list[Photograph]]:

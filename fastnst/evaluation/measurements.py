@@ -1,8 +1,8 @@
-"""What a checkpoint is measured by: its own objective, its artefacts against the photographs', its speed."""
+"""What a checkpoint is measured by: figures of its results, its own objective, its artefacts, its speed."""
 
+import math
 import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -10,14 +10,16 @@ from torch import Tensor, nn
 
 from fastnst.checkpoint import load_net
 from fastnst.errors import UserError
-from fastnst.evaluation.figures import ARTEFACTS
-from fastnst.images import fit, load_rgb, to_tensor
+from fastnst.evaluation.figures import ARTEFACTS, motif, palette, relative_content, relative_style, strokes, worth
+from fastnst.evaluation.pictures import read
 from fastnst.losses import recipes
-from fastnst.losses.objective import Objective
+from fastnst.losses.objective import Objective, without_parts
 from fastnst.losses.vgg import LossNetwork
 from fastnst.memory import PeakMemory
 from fastnst.models.transform_net import TransformNet
+from fastnst.timing import clock
 
+FIGURES = ("relative_content", "relative_style", "strokes", "palette", "motif")
 # Each kind under the name that checkpoints of version 0.1 have for it, whatever its class is called now.
 OBJECTIVES = {
     "fastnst.losses.Objective": Objective,
@@ -30,16 +32,32 @@ OBJECTIVES = {
 OBJECTIVES |= {f"{kind.__module__}.{kind.__qualname__}": kind for kind in OBJECTIVES.values()}
 
 
-def read(path: Path, device: torch.device, long_side: int | None = None, short_side: int | None = None) -> Tensor:
-    """A picture as (1, 3, H, W) in 0-1, of that size in px."""
-    image = load_rgb(path, short_side)
-    return to_tensor(fit(image, long_side) if long_side else image).unsqueeze(0).to(device)
+def measure(network: LossNetwork, restyled: Tensor, photograph: Tensor, painting: Tensor) -> dict[str, float | None]:
+    """Each of FIGURES for a result; None for motif where no window of the photograph is flat.
+
+    painting: with a short side of PAINTING_SIZE px.
+    """
+    repeated = motif(restyled, photograph)
+    return {
+        "relative_content": relative_content(network, restyled, photograph),
+        "relative_style": relative_style(network, restyled, painting),
+        "strokes": strokes(network, restyled, painting),
+        "palette": palette(restyled, painting),
+        "motif": None if math.isnan(repeated) else repeated,  # JSON has no nan
+    }
+
+
+def means(results: Iterable[Mapping]) -> dict[str, float | None]:
+    """The mean of each of FIGURES over the results that have it; None if none has."""
+    columns = {name: [r[name] for r in results if r[name] is not None] for name in FIGURES}
+    return {name: statistics.mean(values) if values else None for name, values in columns.items()}
 
 
 def load_painting(checkpoint: Path, style: str, painting: Path) -> tuple[TransformNet, dict]:
     """A checkpoint's net for a style, or for a painting's file if it takes any, and its info.
 
-    Raises UserError if it was trained on other styles.
+    A style called `custom`, as style=custom is unless it is named, stands for the checkpoint's one style. Raises UserError
+    if the checkpoint was trained on other styles.
     """
     net, info = load_net(checkpoint)
     return net.pick_painting(style, painting, info, checkpoint), info
@@ -59,6 +77,35 @@ def trained_objective(info: dict, painting: Path, device: torch.device) -> Objec
     return kind(network, [read(painting, device, short_side=size)], **arguments).to(device)
 
 
+def beside_optimization(
+    objective: Objective, photograph: Tensor, restyled: Tensor, descend: Callable, marks: list[int]
+) -> tuple[dict, dict[int, Tensor]]:
+    """A result beside L-BFGS on the same objective, and L-BFGS's pictures after 100 and the last of `marks` iterations.
+
+    descend: see `speed`. marks: the iterations whose terms are kept.
+    """
+    with torch.no_grad():
+        target = objective.target(photograph)
+        terms = {
+            "photograph": without_parts(objective(photograph, target)),
+            "network": without_parts(objective(restyled, target)),
+        }
+    curve, pictures = [], {}
+    for step, picture, values in descend(photograph, max(marks)):
+        curve.append(values["total"].item())
+        if step in marks:
+            terms[str(step)] = without_parts(values)
+        if step in (100, max(marks)):
+            pictures[step] = picture
+    return {"terms": terms, "curve": curve, "worth": worth(curve, terms["network"]["total"])}, pictures
+
+
+def median_worth(results: Iterable[Mapping], most: int) -> int | None:
+    """The median of equivalent iterations; None: more than the `most` that were run."""
+    median = statistics.median_low(most + 1 if r["worth"] is None else r["worth"] for r in results)
+    return None if median > most else median
+
+
 def artefact(name: str, results: list[dict]) -> dict:
     """Medians over the photographs and over the net's results, and whether the threshold is kept."""
     photographs, network = (statistics.median(r["artefacts"][name][of] for r in results) for of in ("photograph", "network"))
@@ -71,35 +118,29 @@ def artefact(name: str, results: list[dict]) -> dict:
     }
 
 
-def speed(net: nn.Module, descend: Callable, photograph: Tensor, side: int, steps: int) -> dict:
-    """Seconds and peak memory of one pass, and of `steps` iterations of optimization reckoned from a few timed ones.
+def speed(net: nn.Module, photograph: Tensor, side: int, descend: Callable, steps: int) -> dict:
+    """Seconds and peak memory of one pass, and of `steps` iterations of optimization, reckoned from a few timed ones.
 
+    descend: photograph and number of steps to the iterates of `fastnst.optimization.optimize`. steps: 0 for the pass alone.
     The few leave out that L-BFGS's own work grows with its history: the true ratio is a little higher.
     """
-
-    def seconds(work: Callable[[], object]) -> float:
-        started = time.perf_counter()
-        work()
-        if photograph.is_cuda:
-            torch.cuda.synchronize()
-        return time.perf_counter() - started
 
     @torch.inference_mode()
     def restyle() -> None:
         net(photograph)
 
     restyle()
-    with PeakMemory(photograph.device) as pass_memory:
-        one_pass = statistics.median(seconds(restyle) for _ in range(3))
+    with PeakMemory(photograph.device) as memory:
+        one_pass = statistics.median(clock(restyle) for _ in range(3))
+    measured = {"size": side, "pass_seconds": one_pass, "pass_memory_mb": memory.megabytes}
+    if not steps:
+        return measured
     iterates = descend(photograph, max(steps, 4))
     next(iterates)
-    with PeakMemory(photograph.device) as optimization_memory:
-        iteration = statistics.median(seconds(lambda: next(iterates)) for _ in range(3))
-    return {
-        "size": side,
-        "pass_seconds": one_pass,
+    with PeakMemory(photograph.device) as memory:
+        iteration = statistics.median(clock(lambda: next(iterates)) for _ in range(3))
+    return measured | {
         "optimization_seconds": iteration * steps,
         "ratio": iteration * steps / one_pass,
-        "pass_memory_mb": pass_memory.megabytes,
-        "optimization_memory_mb": optimization_memory.megabytes,
+        "optimization_memory_mb": memory.megabytes,
     }

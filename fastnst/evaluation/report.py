@@ -1,6 +1,7 @@
 """An evaluation as Markdown tables, curves and a sheet of pictures."""
 
 import statistics
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -8,49 +9,57 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from fastnst.evaluation.measurements import FIGURES, means
 from fastnst.images import to_image
 from fastnst.plots import save_figure
+from fastnst.tables import table
 
 
 def markdown(summary: dict, marks: list[int]) -> str:
-    """The results as Markdown tables."""
-    names = list(summary["photographs"][0]["terms"]["network"])
-    lines = [
-        f"# {summary['checkpoint']} ({summary['checkpoint_mb']:.1f} MB), {summary['style']}",
-        "",
-        f"{len(summary['photographs'])} photographs, long side {summary['size']} px. Equivalent to "
-        f"**{count_of(summary['worth_median'], marks)}** L-BFGS iterations from the photograph (median); "
-        f"relative_content {summary['relative_content']:.3f}, relative_style {summary['relative_style']:.3f}; "
-        f"flicker {255 * summary['flicker']:.2f} / 255.",
-        "",
-        f"| photograph | picture | {' | '.join(names)} | equivalent iterations |",
-        "| --- " * (len(names) + 3) + "|",
-    ]
-    for result in summary["photographs"]:
+    """The results as Markdown tables. marks: iterations of L-BFGS that were reported; empty without optimization."""
+    results, styles = summary["results"], summary["styles"]
+    lines = [f"# {summary['checkpoint']} ({summary['checkpoint_mb']:.1f} MB), {', '.join(styles)}", ""]
+    if marks:
+        count = count_of(summary["worth_median"], marks)
+        lines += [f"Equivalent to **{count}** L-BFGS iterations from the photograph (median).", ""]
+    lines += [f"Photographs with a long side of {summary['size']} px. Flicker {255 * summary['flicker']:.2f} / 255.", ""]
+    rows = []
+    for style in styles:
+        own = [r for r in results if r["painting"] == style]
+        rows += [(style, r["photograph"], *figure_cells(r)) for r in own]
+        rows.append((style, "**mean**", *figure_cells(means(own))))
+    if len(styles) > 1:
+        rows.append(("**all**", "**mean**", *figure_cells(summary)))
+    lines += table(("painting", "photograph", *FIGURES), rows)
+    if marks:
+        heads = ("photograph", "picture", *results[0]["terms"]["network"], "equivalent iterations")
+        lines += ["", *table(heads, _term_rows(results, marks))]
+    rows = [(name, *a.values()) for name, a in summary["artefacts"].items()]
+    lines += ["", *table(("artefact", "photographs", "network", "threshold above", "kept"), rows)]
+    heads = ["size (px)", "one pass (s)", "process, pass (MB)"]
+    if marks:
+        heads += [f"{max(marks)} iterations (s)", "times faster", "iterations (MB)"]
+    return "\n".join([*lines, "", *table(heads, (s.values() for s in summary["speed"])), ""])
+
+
+def _term_rows(results: list[dict], marks: list[int]) -> Iterator[tuple[str, ...]]:
+    """The objective's terms: of each photograph, of the net's result, and after each of the reported iterations."""
+    for result in results:
         for name, terms in result["terms"].items():
-            cells = [
+            yield (
                 result["photograph"] if name == "photograph" else "",
-                name if not name.isdigit() else f"{name} iterations",
-            ]
-            cells += [f"{terms[term]:.4g}" for term in names]
-            cells.append(count_of(result["worth"], marks) if name == "network" else "")
-            lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", "| artefact | photographs | network | threshold above | kept |", "| --- | --- | --- | --- | --- |"]
-    for name, a in summary["artefacts"].items():
-        kept = "yes" if a["kept"] else "no"
-        lines.append(f"| {name} | {a['photographs']:.3g} | {a['network']:.3g} | {a['threshold']:g} | {kept} |")
-    lines += [
-        "",
-        f"| size (px) | one pass (s) | {max(marks)} iterations (s) | times faster | process, pass (MB) | iterations (MB) |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for s in summary["speed"]:
-        memory = [s[key] if s[key] is not None else "not told" for key in ("pass_memory_mb", "optimization_memory_mb")]
-        lines.append(
-            f"| {s['size']} | {s['pass_seconds']:.3g} | {s['optimization_seconds']:.3g} | {s['ratio']:.0f} | "
-            f"{memory[0]} | {memory[1]} |"
-        )
-    return "\n".join(lines) + "\n"
+                f"{name} iterations" if name.isdigit() else name,
+                *(f"{value:.4g}" for value in terms.values()),
+                count_of(result["worth"], marks) if name == "network" else "",
+            )
+
+
+def figure_cells(figures: Mapping[str, float | None]) -> list[str | None]:
+    return [None if figures[name] is None else f"{figures[name]:.3f}" for name in FIGURES]
+
+
+def figure_line(figures: Mapping[str, float | None]) -> str:
+    return ", ".join(f"{name} {cell or '-'}" for name, cell in zip(FIGURES, figure_cells(figures), strict=True))
 
 
 def count_of(worth: int | None, marks: list[int]) -> str:
@@ -75,18 +84,20 @@ def draw_curves(path: Path, results: list[dict]) -> None:
     save_figure(figure, path)
 
 
-def contact_sheet(rows: list[list[Tensor]], titles: list[str]) -> Image.Image:
-    """Rows of pictures, (1, 3, H, W) each, under titles."""
+def contact_sheet(rows: Mapping[str, Sequence[Tensor | None]]) -> Image.Image:
+    """Rows of as many pictures each, (1, 3, H, W) or None for an empty place, under their titles."""
     gap, top = 6, 18
-    width = max(picture.shape[-1] for row in rows for picture in row)
-    heights = [max(picture.shape[-2] for picture in row) for row in rows]
-    sheet = Image.new("RGB", (len(titles) * (width + gap) - gap, top + sum(heights) + gap * (len(rows) - 1)), "white")
-    pen = ImageDraw.Draw(sheet)
-    for column, title in enumerate(titles):
-        pen.text((column * (width + gap), 2), title, fill="black")
-    down = top
-    for row, height in zip(rows, heights, strict=True):
-        for column, picture in enumerate(row):
-            sheet.paste(to_image(picture[0]), (column * (width + gap), down))
+    images = [[picture if picture is None else to_image(picture[0]) for picture in row] for row in rows.values()]
+    widths = [max(image.width for image in column if image) for column in zip(*images, strict=True)]
+    heights = [top + max(image.height for image in row if image) for row in images]
+    sheet = Image.new("RGB", (sum(widths) + gap * (len(widths) - 1), sum(heights) + gap * (len(heights) - 1)), "white")
+    pen, down = ImageDraw.Draw(sheet), 0
+    for title, row, height in zip(rows, images, heights, strict=True):
+        pen.text((0, down + 2), title, fill="black")
+        across = 0
+        for image, width in zip(row, widths, strict=True):
+            if image:
+                sheet.paste(image, (across, down + top))
+            across += width + gap
         down += height + gap
     return sheet

@@ -123,9 +123,9 @@ class TransformNet(Net):
 
     def pick_painting(self, style: str, painting: Path, info: dict, path: Path) -> "TransformNet":
         name = info.get("style", {}).get("name")
-        if style != name:
+        if style not in (name, "custom"):  # style=custom, unless it is named, stands for the one style that is there
             raise UserError(
-                f"the checkpoint's style is {name}, not {style}; give style={name}, or style.name={name} and its image"
+                f"the checkpoint's style is {name}, not {style}; give style={name}, or style=custom style.image=PATH"
             )
         return self
 

@@ -6,11 +6,11 @@ import tracemalloc
 import zipfile
 
 import pytest
-from conftest import zipped
+from conftest import picture, zipped
 
 from fastnst.data import files
 from fastnst.data.datamodule import PhotoData
-from fastnst.data.files import Zipped, find_photographs, sample_photographs, split
+from fastnst.data.files import Zipped, find_photographs, first_readable, sample_photographs, split
 from fastnst.errors import UserError
 
 
@@ -102,3 +102,15 @@ def test_samples_are_there():
     module = PhotoData(size=32)
     assert len(module.train_paths) == 12
     assert len(list(module.val_dataloader())) == 2
+
+
+def test_the_first_that_can_be_read(tmp_path):
+    for i in (1, 3, 4):
+        picture(i).save(tmp_path / f"{i}.jpg")
+    (tmp_path / "2.jpg").write_text("no picture")
+    assert [path.name for path in first_readable(tmp_path, 2)] == ["1.jpg", "3.jpg"]
+    assert [path.name for path in first_readable(tmp_path)] == ["1.jpg", "3.jpg", "4.jpg"]
+    for i in (1, 3, 4):
+        (tmp_path / f"{i}.jpg").unlink()
+    with pytest.raises(UserError, match="none of the files can be read as a picture"):
+        first_readable(tmp_path)

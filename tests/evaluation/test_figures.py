@@ -29,17 +29,22 @@ def samples():
     return [to_tensor(fit(load_rgb(path), 256)).unsqueeze(0) for path in sample_photographs()[1]]
 
 
-def test_relative_measures_at_their_ends(samples):
-    network, photograph = LossNetwork(), samples[0]
+@pytest.fixture(scope="module")
+def network():
+    return LossNetwork()
+
+
+def test_relative_measures_at_their_ends(network, samples):
+    photograph, other = (sample[..., :96, :128] for sample in samples)
     flat = photograph.mean((2, 3), keepdim=True).expand_as(photograph)
     assert relative_content(network, photograph, photograph) == 0
     assert relative_content(network, flat, photograph) == pytest.approx(1)
     assert relative_style(network, photograph, photograph) == 0
-    assert relative_style(network, samples[1], photograph) > 0.05
+    assert relative_style(network, other, photograph) > 0.05
 
 
-def test_relative_measures_against_numpy(samples):
-    network, (y, x) = LossNetwork(), (to_tensor(picture(i, 24, 16)).unsqueeze(0) for i in (0, 1))
+def test_relative_measures_against_numpy(network):
+    y, x = (to_tensor(picture(i, 24, 16)).unsqueeze(0) for i in (0, 1))
     flat = x.mean((2, 3), keepdim=True).expand_as(x)
     fy, fx, fm = (network(p, ["relu3_3"])["relu3_3"].double().numpy() for p in (y, x, flat))
     assert relative_content(network, y, x) == pytest.approx(((fy - fx) ** 2).sum() / ((fm - fx) ** 2).sum(), rel=1e-4)
@@ -57,8 +62,8 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_strokes(samples):
-    network, painting = LossNetwork(), samples[0]
+def test_strokes(network, samples):
+    painting = samples[0]
     assert strokes(network, painting, painting) == pytest.approx(0, abs=1e-4)
     grain = noise(*painting.shape)
     part, grainy, noisy, other, only_noise = (
@@ -70,8 +75,8 @@ def test_strokes(samples):
         strokes(network, painting[..., :60], painting)
 
 
-def test_strokes_against_a_loop():
-    network, pictures = LossNetwork(), [to_tensor(picture(i, 96, 72)).unsqueeze(0) for i in (0, 1)]
+def test_strokes_against_a_loop(network):
+    pictures = [to_tensor(picture(i, 96, 72)).unsqueeze(0) for i in (0, 1)]
     expected = []
     for reduction, layer in ((2, "relu3_1"), (2, "relu4_1"), (4, "relu3_1")):
         patches = []

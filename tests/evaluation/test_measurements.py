@@ -13,7 +13,16 @@ from fastnst.losses import recipes
 
 
 def test_the_objective_is_the_checkpoints_own(command, small_training, tmp_path):
-    assert command(train, *small_training, "loss._target_=fastnst.losses.recipes.Isotropic", "loss.tv_weight=0.7")[0] == 0
+    assert (
+        command(
+            train,
+            *small_training,
+            "loss._target_=fastnst.losses.recipes.Isotropic",
+            "loss.tv_weight=0.7",
+            "trainer.max_steps=2",
+        )[0]
+        == 0
+    )
     objective = trained_objective(
         load_net(tmp_path / "checkpoints/small.safetensors")[1], tmp_path / "painting.png", torch.device("cpu")
     )
@@ -29,6 +38,7 @@ def test_every_checkpoint_finds_its_objective(tmp_path):
     for file in (ROOT / "checkpoints").glob("*.safetensors"):
         info = load_net(file)[1]
         assert info["objective"]["_target_"] == "fastnst.losses.Objective"
+        info["style"]["size"] = 64  # as it is, the painting would take seconds
         trained_objective(info, tmp_path / "painting.png", torch.device("cpu"))
     assert OBJECTIVES["fastnst.recipes.Gatys"] is recipes.Gatys
     files = [*ROOT.glob("configs/recipe/*.yaml"), *ROOT.glob("configs/loss/*.yaml")]
