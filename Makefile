@@ -1,14 +1,18 @@
-# make demo: train a first style and show it; options go to the training, such as style=mosaic. make test: lint and tests. make serve: a page that restyles pictures. All set
-# up .venv first.
+# make demo: train a first style and show it; options go to the training, such as style=mosaic.
+# make test: lint, types and tests. make check: the same without slow tests. make serve: a page that restyles pictures.
+# All set up .venv first.
 PYTHON ?= python3
 BIN := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
 
-.PHONY: demo test lint serve artworks
+.PHONY: demo test check lint serve artworks
 demo: .venv/ready
 	$(BIN)/python scripts/demo.py $(filter-out PYTHON=%,$(MAKEOVERRIDES))
 
 test: .venv/ready lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2
+
+check: .venv/ready lint
+	$(BIN)/python -m pytest -q -n 2 -m "not slow"
 
 lint: .venv/ready
 	$(BIN)/ruff check .

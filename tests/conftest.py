@@ -22,6 +22,19 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 
 
+# What starts trainings, processes, exports or servers.
+SLOW = (
+    "benchmark", "commands", "training", "web", "test_demo", "test_export", "test_film", "test_fuzz", "test_packing",
+    "test_scripts", "test_shards", "test_shipped", "test_synthetic", "test_workers",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if {item.path.parent.name, item.path.stem} & set(SLOW):
+            item.add_marker(pytest.mark.slow)
+
+
 def picture(seed: int, width: int = 64, height: int = 48) -> Image.Image:
     """A smooth random RGB picture."""
     noise = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)

@@ -5,10 +5,10 @@ import copy
 from omegaconf import DictConfig
 
 from fastnst.checkpoint import load_style
-from fastnst.commands.options import check_flags, path_of, style_of
+from fastnst.commands.options import check_flags, path_of, style_of, title_of
 from fastnst.errors import UserError
 from fastnst.files import check_writable
-from fastnst.inference.export import SUFFIX, Product, export_product, largest_difference, load_exported
+from fastnst.inference.export import SUFFIX, Product, export_checkpoint, export_product, largest_difference, load_exported
 from fastnst.web.browser.bundle import export_page
 
 
@@ -22,16 +22,21 @@ def export(cfg: DictConfig) -> None:
     if cfg.page and (cfg.format, cfg.processing) != ("onnx", "inside"):
         raise UserError("page=true: the page runs format=onnx with processing=inside")
     checkpoint, path, suffix = path_of(cfg, "ckpt"), path_of(cfg, "out"), SUFFIX[cfg.format]
-    net, info = load_style(checkpoint, style_of(cfg))
+    style = style_of(cfg)
+    net, info = load_style(checkpoint, style)
     net = net.at(1.0)
     if path.suffix in SUFFIX.values() and path.suffix != suffix:
         raise UserError(f"out={path}: a file of format={cfg.format} ends in {suffix}")
     if path.suffix != suffix:
         path = path / f"{checkpoint.stem}{suffix}"
     check_writable(path.parent)
-    inside = cfg.processing == "inside"
-    product = Product(copy.deepcopy(net), inside, cfg.half).eval()
-    export_product(product, cfg.format, path, info | {"processing": cfg.processing, "half": cfg.half})
+    if cfg.format == "safetensors":
+        inside = False  # a checkpoint holds the net alone
+        export_checkpoint(copy.deepcopy(net), cfg.half, path, info, None if style is None else title_of(style))
+    else:
+        inside = cfg.processing == "inside"
+        product = Product(copy.deepcopy(net), inside, cfg.half).eval()
+        export_product(product, cfg.format, path, info | {"processing": cfg.processing, "half": cfg.half})
     call, _ = load_exported(path, cfg.format)
     print(f"largest difference from the checkpoint in float32: {largest_difference(call, net, inside):.3g} / 255")
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from tqdm import tqdm
 
-from fastnst.commands.options import as_path, check_numbers, check_whole, path_of, style_of
+from fastnst.commands.options import as_path, check_numbers, check_whole, path_of, style_of, title_of
 from fastnst.errors import UserError, line_of
 from fastnst.images import SUFFIXES, is_folder
 from fastnst.inference import film
@@ -33,7 +33,7 @@ def infer(cfg: DictConfig) -> None:
     Image.MAX_IMAGE_PIXELS = free_memory(torch.device("cpu")) // 8
     style = style_of(cfg)
     if style is not None:
-        name += "_" + "+".join(Path(str(key)).stem for key in ([style] if isinstance(style, str) else style))
+        name += f"_{title_of(style)}"
     if source.is_file() and source.suffix.lower() in film.READ:
         if out.suffix.lower() in Image.registered_extensions() and not out.is_dir():
             raise UserError(f"out={out}: a film goes to a folder, or to a name that ends in {', '.join(film.SUFFIXES)}")

@@ -63,6 +63,11 @@ def style_of(cfg: DictConfig) -> str | dict[str, float] | None:
     return OmegaConf.to_container(cfg.style) if OmegaConf.is_config(cfg.style) else cfg.style
 
 
+def title_of(style: str | dict[str, float]) -> str:
+    """A short name for what `style_of` gives: the styles' or the paintings' names."""
+    return "+".join(Path(name).stem for name in ([style] if isinstance(style, str) else style))
+
+
 def names_of(style: DictConfig) -> list[str]:
     """The styles' names, which files are called after: `style.name`, or the keys of `style.images` (style=[wave,mosaic]).
 

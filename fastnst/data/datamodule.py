@@ -73,10 +73,11 @@ class CropData(pl.LightningDataModule):
             self.painting_batches = iter(self.train_loader(crops, self.stream(len(crops), crops.seed)))
         return next(self.painting_batches)
 
-    def some_paintings(self, count: int = 1024) -> DataLoader:
+    def some_paintings(self) -> DataLoader:
         """Batches of paintings as training sees them, the same ones in every process. Raises UserError if there are none."""
         crops = self._painting_crops()
-        return self.train_loader(crops, Stream(len(crops), count, crops.seed + 1))
+        # More crops of few paintings tell no more of them.
+        return self.train_loader(crops, Stream(len(crops), min(1024, 32 * len(crops)), crops.seed + 1))
 
     def _painting_crops(self) -> Paintings:
         if not self.paintings:

@@ -1,4 +1,7 @@
-"""Exports a checkpoint to other runtimes, ONNX, TorchScript or torch.export's archive, and runs what it has written."""
+"""Exports a checkpoint to other runtimes, ONNX, TorchScript or torch.export's archive, or to a checkpoint of one style.
+
+What is written is run, too.
+"""
 
 import io
 import json
@@ -11,11 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fastnst.checkpoint import ancestor, load_net
+from fastnst.checkpoint import export as write_checkpoint
 from fastnst.errors import UserError
 from fastnst.files import write_bytes
 from fastnst.models.transform_net import TransformNet
 
-SUFFIX = {"onnx": ".onnx", "torchscript": ".pt", "pt2": ".pt2"}
+SUFFIX = {"onnx": ".onnx", "torchscript": ".pt", "pt2": ".pt2", "safetensors": ".safetensors"}
 SIZES = ((1, 16, 16), (1, 51, 70), (3, 64, 33), (2, 130, 97))  # batch, height and width that an exported file is tried at
 LEAST, MOST = 16, 32768  # px, the sides that an exported file takes
 
@@ -84,8 +89,22 @@ def _onnx(product: Product, example: Tensor, axes: dict[int, str], metadata: str
     return model.SerializeToString()
 
 
+def export_checkpoint(net: TransformNet, half: bool, path: Path, info: dict, style: str | None) -> None:
+    """Writes a net of one style as a checkpoint. half: in half precision, half the size; a pass computes as before.
+
+    style: its name, if it is one of several or a painting's; None: `info` has it.
+    """
+    info = info | {"ancestor": ancestor(net, info)}  # before weights are rounded
+    if style is not None:
+        info["style"] = {"name": style, "size": info["style"]["size"]}
+    write_checkpoint(path, net.half() if half else net, info)
+
+
 def load_exported(path: Path, form: str) -> tuple[Callable[[np.ndarray], np.ndarray], dict]:
     """An exported file as a function of arrays, run by its own runtime, and the info in its metadata."""
+    if form == "safetensors":
+        net, info = load_net(path)
+        return lambda pictures: net(torch.from_numpy(pictures)).detach().clamp(0, 1).numpy(), info
     if form == "onnx":
         import onnxruntime
 

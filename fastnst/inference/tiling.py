@@ -78,6 +78,7 @@ def restyle_in_strips(
     return result
 
 
+@torch.no_grad()
 def turned(net: TransformNet) -> TransformNet:
     """A net whose result for a picture with rows and columns exchanged is that of `net`, with rows and columns exchanged.
 

@@ -6,7 +6,9 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from conftest import random_multi
 
+import fastnst
 from fastnst.checkpoint import export as write_checkpoint
 from fastnst.checkpoint import load_net
 from fastnst.commands.entry import export as main
@@ -76,3 +78,22 @@ def test_bad_input_gets_one_line(command, checkpoint, tmp_path, arguments, messa
     assert status == 2
     assert message in err and len(err.splitlines()) == 1
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_checkpoint_of_one_style(command, tmp_path):
+    net = random_multi()
+    write_checkpoint(tmp_path / "multi.safetensors", net, {"style": {"name": "a+b", "size": 48}})
+    options = ("ckpt=multi.safetensors", "format=safetensors", "style=b")
+    for half in ("true", "false"):
+        status, out, err = command(main, *options, f"half={half}", f"out={half}.safetensors")
+        assert status == 0, err
+        own, info = load_net(tmp_path / f"{half}.safetensors")
+        photograph = torch.rand(1, 3, 32, 32)
+        own_pass, expected = own(photograph), net.choose({"b": 1.0})(photograph)
+        torch.testing.assert_close(own_pass, expected, atol=1 / 255 if half == "true" else 1e-6, rtol=0)
+        assert info["style"]["name"] == "b" and "/ 255" in out
+    sizes = [(tmp_path / f"{half}.safetensors").stat().st_size for half in ("true", "false")]
+    assert sizes[0] < 0.7 * sizes[1]
+    # Both go back to one net, and are mixed by their weights.
+    mixed = fastnst.load(*(tmp_path / f"{half}.safetensors" for half in ("true", "false")))
+    assert len(mixed.nets) == 1

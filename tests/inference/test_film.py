@@ -169,12 +169,12 @@ def test_damping():
 
 def test_kinds_of_films_and_of_results(command, checkpoint, tmp_path):
     make_clip(tmp_path / "clip.avi")
-    status, out, err = command(main, f"ckpt={checkpoint}", "img=clip.avi")
+    status, out, err = command(main, checkpoint, "img=clip.avi")
     assert status == 0 and out == "outputs/clip_style.mkv\n", err
     assert len(read_clip(tmp_path / "outputs/clip_style.mkv")[0]) == FRAMES
     for name in ("x.png", "x.tiff"):
-        status, _, err = command(main, f"ckpt={checkpoint}", "img=clip.avi", f"out={name}")
+        status, _, err = command(main, checkpoint, "img=clip.avi", f"out={name}")
         assert status == 2 and f"out={name}: a film goes to a folder" in err and not (tmp_path / name).exists()
     (tmp_path / "films").mkdir()
-    status, _, err = command(main, f"ckpt={checkpoint}", "img=films")
+    status, _, err = command(main, checkpoint, "img=films")
     assert status == 2 and "films are taken one at a time" in err

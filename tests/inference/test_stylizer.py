@@ -199,7 +199,7 @@ def test_what_a_program_gives(stylizer, checkpoint, tmp_path, paintings):
     assert stylizer(photograph, size=np.int64(32), strength=np.float32(0.5)) == expected
     assert fastnst.load(checkpoint, checkpoint, weights=np.ones(2)).weights == [1.0]
     for wrong in (np.asarray(photograph), checkpoint, b"bytes", None):
-        with pytest.raises(TypeError, match="give a PIL image, as Image.open or"):
+        with pytest.raises(TypeError, match="give a PIL image, such as Image.open"):
             stylizer(wrong)
     random_arbitrary(tmp_path)
     path = paintings / "0.png"

@@ -14,6 +14,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import fastnst.commands.train  # noqa: E402, F401
 from fastnst.checkpoint import load_training  # noqa: E402
 from fastnst.commands.entry import train  # noqa: E402
 
