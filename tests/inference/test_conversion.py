@@ -107,7 +107,7 @@ def converted(project, command, tmp_path):
 def test_a_converted_net_gives_what_the_published_gives(project, converted):
     style, image = fastnst.load(converted), picture(3, 72, 56)
     expected = shown(result_of(project, state_of(project), image))
-    assert expected.std() > 40
+    assert expected.std() > 30
     assert np.abs(np.asarray(style(image)).astype(int) - expected).max() <= 1
     assert style.info["style"] == {"name": "ours"} and style.info["converted"] == project
 
@@ -278,13 +278,10 @@ def refused(command, tmp_path, name, message):
 
 
 class Code:
-    """What runs a command when it is unpickled."""
-
-    def __init__(self, marker):
-        self.marker = marker
+    """What leaves a file when it is unpickled."""
 
     def __reduce__(self):
-        return open, (str(self.marker), "w")
+        return open, ("ran", "w")
 
 
 def edited(project: str, edit) -> dict:
@@ -310,37 +307,37 @@ def norms_first(state):
 
 
 @pytest.mark.parametrize(
-    "make, message",
+    "made, message",
     [
-        (lambda marker: state_of(PYTORCH) | {"epoch": 3}, "holds more than plain tensors"),
-        (lambda marker: {7: torch.ones(1)}, "holds more than plain tensors"),
-        (lambda marker: edited(PYTORCH, lambda s: s.update({"in1.bias": s["in1.bias"].to_sparse()})), "more than plain"),
-        (lambda marker: list(state_of(PYTORCH).values()), "holds a list; give a file of the net's state_dict"),
-        (lambda marker: {"state_dict": state_of(PYTORCH)}, "holds more than plain tensors"),
-        (lambda marker: {}, "its keys are not those of a net of pytorch/examples or rrmina"),
-        (lambda marker: TransformNet(width=4).state_dict(), "its keys are not those of a net of"),
-        (lambda marker: edited(PYTORCH, lambda s: s.pop("res3.in2.bias")), "its keys are not those of a net of"),
-        (lambda marker: edited(PYTORCH, lambda s: s.update({"in6.weight": torch.ones(1)})), "its keys are not those"),
-        (lambda marker: edited(PYTORCH, lambda s: s.update({"in4.bias": torch.ones(5)})), "in4.bias is of shape (5,), not (16,)"),
-        (lambda marker: edited(PYTORCH, lambda s: s.update({"conv1.conv2d.weight": torch.ones(9)})), "first convolution is of"),
-        (lambda marker: edited(PYTORCH, lambda s: s["in5.weight"].fill_(torch.nan)), "in5.weight holds numbers that are not"),
-        (lambda marker: edited(RRMINA, batch_normalized), "its keys are not those"),
-        (lambda marker: edited(RRMINA, norms_first), "normalize before they convolve"),
-        (lambda marker: edited(RRMINA, for_a_tanh), "its pictures are black"),
-        (lambda marker: TransformNet(width=4), "not a file of tensors alone"),
-        (lambda marker: state_of(PYTORCH) | {"more": Code(marker)}, "not a file of tensors alone"),
-        (lambda marker: pickle.dumps(Code(marker)), "not a file of tensors alone"),
-        (lambda marker: b"", "not a file of tensors alone"),
-        (lambda marker: b"no net", "not a file of tensors alone"),
+        (state_of(PYTORCH) | {"epoch": 3}, "holds more than plain tensors"),
+        ({7: torch.ones(1)}, "holds more than plain tensors"),
+        (state_of(PYTORCH) | {"in1.bias": torch.ones(8).to_sparse()}, "holds more than plain tensors"),
+        ({"state_dict": state_of(PYTORCH)}, "holds more than plain tensors"),
+        (list(state_of(PYTORCH).values()), "holds a list; give a file of the net's state_dict"),
+        ({}, "its keys are not those of a net of pytorch/examples or rrmina"),
+        (TransformNet(width=4).state_dict(), "its keys are not those of a net of"),
+        (edited(PYTORCH, lambda state: state.pop("res3.in2.bias")), "its keys are not those of a net of"),
+        (state_of(PYTORCH) | {"in6.weight": torch.ones(1)}, "its keys are not those of a net of"),
+        (state_of(PYTORCH) | {"in4.bias": torch.ones(5)}, "in4.bias is of shape (5,), not (16,)"),
+        (state_of(PYTORCH) | {"conv1.conv2d.weight": torch.ones(9)}, "its first convolution is of shape (9,)"),
+        (state_of(PYTORCH) | {"in5.weight": torch.full((8,), torch.nan)}, "in5.weight holds numbers that are not finite"),
+        (edited(RRMINA, batch_normalized), "its keys are not those of a net of"),
+        (edited(RRMINA, norms_first), "normalize before they convolve"),
+        (edited(RRMINA, for_a_tanh), "its pictures are black"),
+        (TransformNet(width=4), "not a file of tensors alone"),
+        (state_of(PYTORCH) | {"more": Code()}, "not a file of tensors alone"),
+        (pickle.dumps(Code()), "not a file of tensors alone"),
+        (b"", "not a file of tensors alone"),
+        (b"no net", "not a file of tensors alone"),
     ],
+    ids=lambda value: value.replace(" ", "_") if isinstance(value, str) else "",
 )
-def test_anything_else_is_refused(command, tmp_path, make, message):
-    made = make(tmp_path / "ran")
+def test_anything_else_is_refused(command, tmp_path, made, message):
     if isinstance(made, bytes):
         (tmp_path / "net.pth").write_bytes(made)
     else:
         torch.save(made, tmp_path / "net.pth")
-    refused(command, tmp_path, "net.pth", message)
+    refused(command, tmp_path, "net.pth", message)  # which stands in tmp_path, where Code would leave a file
 
 
 def test_a_torchscript_archive_is_refused(command, tmp_path):
@@ -351,7 +348,7 @@ def test_a_torchscript_archive_is_refused(command, tmp_path):
 def test_wrong_options_are_refused(command, tmp_path):
     refused(command, tmp_path, "missing.pth", "missing.pth: there is no such file")
     torch.save(state_of(PYTORCH), tmp_path / "net.pth")
-    for out, message in (("net.pt", "give a name that ends in .safetensors"), ("net.pth/x.safetensors", "cannot be written")):
+    for out, message in (("net.pt", "a name that ends in .safetensors"), ("net.pth/x.safetensors", "cannot be written")):
         status, _, err = command(convert, "ckpt=net.pth", f"out={out}")
         assert status == 2 and message in err and len(err.splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["net.pth"]
