@@ -8,6 +8,7 @@ is 0-1: the last filters are divided by 255. If their colours are in another ord
 For sides that are not multiples of 4 px their results are larger than the photograph. Ours have its size.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -140,7 +141,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's own, before it refuses a file
+            weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # torch.load raises nearly anything on a file that is not its own
         raise UserError(f"{path}: not a file of tensors alone that torch.save wrote, or a damaged one") from None
     if not isinstance(weights, dict):

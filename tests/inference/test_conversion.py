@@ -1,6 +1,7 @@
 """Nets of other projects: written out here from their definitions, and compared with what they are converted to."""
 
 import pickle
+import warnings
 
 import numpy as np
 import onnx
@@ -162,8 +163,9 @@ def test_a_film(command, converted, tmp_path):
         pairs = list(zip(film.decode(video=0), result.decode(video=0), strict=True))
     assert len(pairs) == 2
     for before, after in pairs:
-        expected = np.asarray(fastnst.load(converted)(before.to_image())).astype(float)
-        assert np.abs(after.to_ndarray(format="rgb24") - expected).mean() < 20  # H.264 halves the chroma
+        expected = fastnst.load(converted)(before.to_image())  # in luminance, as H.264 halves the chroma
+        result, expected = (np.asarray(image.convert("L")).astype(float) for image in (after.to_image(), expected))
+        assert np.abs(result - expected).mean() < 8 < expected.std()
 
 
 def test_training_goes_on_from_a_converted_net(converted):
@@ -224,9 +226,9 @@ def test_an_onnx_model_of_the_zoo(command, tmp_path):
     assert np.abs(result - shown(expected[0].transpose(1, 2, 0))).max() <= 1
 
 
-def changed(model: onnx.ModelProto, operator: str, **to: object) -> onnx.ModelProto:
+def changed(model: onnx.ModelProto, kind: str, **to: object) -> onnx.ModelProto:
     """The model with the last node of that kind changed: its operator, or an attribute."""
-    node = [node for node in model.graph.node if node.op_type == operator][-1]
+    node = [node for node in model.graph.node if node.op_type == kind][-1]
     for name, value in to.items():
         if name == "operator":
             node.op_type = value
@@ -272,7 +274,9 @@ def test_other_onnx_models_are_refused(command, tmp_path, make, message):
 
 def refused(command, tmp_path, name, message):
     before = sorted(tmp_path.rglob("*"))
-    status, out, err = command(convert, f"ckpt={name}", "out=ours.safetensors")
+    with warnings.catch_warnings(record=True) as told:
+        status, out, err = command(convert, f"ckpt={name}", "out=ours.safetensors")
+    assert told == []  # each would be lines on stderr
     assert status == 2 and out == "" and len(err.splitlines()) == 1 and message in err, err
     assert sorted(tmp_path.rglob("*")) == before
 
