@@ -90,14 +90,14 @@ def converted(weights: Mapping[str, Tensor]) -> tuple[TransformNet, str]:
     for (name, wanted), key in zip(net.state_dict().items(), used, strict=True):
         if weights[key].shape != wanted.shape:
             raise UserError(f"its {key} is of shape {tuple(weights[key].shape)}, not {tuple(wanted.shape)}")
-        state[name] = weights[key].detach().float()
-        if not (state[name].abs() < LARGEST).all():
-            raise UserError(f"its {key} holds numbers that are not finite, or huge")
+        state[name] = weights[key].detach().to(torch.float32, copy=True)  # one tensor may have two names
     first, *_, last, colors = state
     state[first] = 127.5 * state[first]
     state[last], state[colors] = state[last] / 255, state[colors] / 255
     if published.bgr:
         state[first], state[last], state[colors] = state[first].flip(1), state[last].flip(0), state[colors].flip(0)
+    if not all((tensor.abs() < LARGEST).all() for tensor in state.values()):
+        raise UserError("it holds weights that are not finite numbers, or huge")
     net.load_state_dict(state, assign=True)
     net.eval()
     with torch.inference_mode():
@@ -134,7 +134,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     weights = _read_onnx(path) if path.suffix.lower() == ".onnx" else _read_torch(path)
     for key, tensor in weights.items():
         plain = isinstance(key, str) and isinstance(tensor, Tensor) and tensor.layout == torch.strided
-        if not plain or tensor.device.type != "cpu" or tensor.is_quantized:
+        if not plain or tensor.device.type != "cpu" or tensor.is_quantized or tensor.is_complex():
             raise UserError(f"{path}: holds more than plain tensors by their names; give a file of the net's state_dict")
     return weights
 
@@ -166,7 +166,7 @@ def _read_onnx(path: Path) -> dict[str, Tensor]:
             raise UserError(f"{path}: its weights lie in other files")
         known = [tensor for tensor in graph.initializer if tensor.name in PUBLISHED[0].keys]
         return {tensor.name: torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy()) for tensor in known}
-    except (DecodeError, ValueError, TypeError, OSError) as error:
+    except (DecodeError, ValueError, TypeError, LookupError, OSError) as error:
         raise UserError(f"{path}: not an ONNX model, or a damaged one ({line_of(error)})") from None
 
 

@@ -124,6 +124,16 @@ def test_running_statistics_are_left_out(command, tmp_path, zipped):
     assert np.abs(result - shown(result_of(PYTORCH, state, image))).max() <= 1
 
 
+def test_one_tensor_under_two_names(command, tmp_path):
+    state = state_of(RRMINA)
+    first, second = (f"ResidualBlock.3.conv{j}.norm_layer.weight" for j in (1, 2))
+    torch.save(state | {first: state[second]}, tmp_path / "tied.pth")
+    status, _, err = command(convert, "ckpt=tied.pth", "out=tied.safetensors")
+    assert status == 0, err
+    weights = load_net(tmp_path / "tied.safetensors")[0].layers[12].layers
+    assert torch.equal(weights[1].weight, weights[4].weight) and torch.equal(weights[1].weight, state[second])
+
+
 @pytest.mark.parametrize("size", [(34, 51), (130, 97), (66, 203)])
 @torch.inference_mode()
 def test_strips_equal_the_whole(converted, size):
@@ -316,6 +326,7 @@ def norms_first(state):
         (state_of(PYTORCH) | {"epoch": 3}, "holds more than plain tensors"),
         ({7: torch.ones(1)}, "holds more than plain tensors"),
         (state_of(PYTORCH) | {"in1.bias": torch.ones(8).to_sparse()}, "holds more than plain tensors"),
+        (state_of(PYTORCH) | {"in1.bias": torch.ones(8, dtype=torch.complex64)}, "holds more than plain tensors"),
         ({"state_dict": state_of(PYTORCH)}, "holds more than plain tensors"),
         (list(state_of(PYTORCH).values()), "holds a list; give a file of the net's state_dict"),
         ({}, "its keys are not those of a net of pytorch/examples or rrmina"),
@@ -324,7 +335,7 @@ def norms_first(state):
         (state_of(PYTORCH) | {"in6.weight": torch.ones(1)}, "its keys are not those of a net of"),
         (state_of(PYTORCH) | {"in4.bias": torch.ones(5)}, "in4.bias is of shape (5,), not (16,)"),
         (state_of(PYTORCH) | {"conv1.conv2d.weight": torch.ones(9)}, "its first convolution is of shape (9,)"),
-        (state_of(PYTORCH) | {"in5.weight": torch.full((8,), torch.nan)}, "in5.weight holds numbers that are not finite"),
+        (state_of(PYTORCH) | {"in5.weight": torch.full((8,), torch.nan)}, "holds weights that are not finite numbers"),
         (edited(RRMINA, batch_normalized), "its keys are not those of a net of"),
         (edited(RRMINA, norms_first), "normalize before they convolve"),
         (edited(RRMINA, for_a_tanh), "its pictures are black"),
