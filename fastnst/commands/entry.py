@@ -43,5 +43,9 @@ def pack() -> None:
     run("fastnst.commands.pack.pack", "pack")
 
 
+def convert() -> None:
+    run("fastnst.commands.convert.convert", "convert")
+
+
 def _fast_is_an_option() -> None:
     sys.argv[1:] = ["fast=true" if argument == "--fast" else argument for argument in sys.argv[1:]]

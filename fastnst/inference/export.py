@@ -35,14 +35,14 @@ class Product(nn.Module):
 
     def __init__(self, net: TransformNet, inside: bool, half: bool):
         super().__init__()
-        self.layers = net.layers.half() if half else net.layers
+        self.net = net.half() if half else net
         self.inside, self.half_precision = inside, half
 
     def forward(self, pictures: Tensor) -> Tensor:
         x = pictures.permute(0, 3, 1, 2).contiguous().float() / 255 if self.inside else pictures
         height, width = x.shape[2], x.shape[3]
         x = x.index_select(2, _mirrored(height, x.device)).index_select(3, _mirrored(width, x.device)) * 2 - 1
-        y = TransformNet.output(self.layers(x.half() if self.half_precision else x).float()).clamp(0, 1)
+        y = self.net.output(self.net.layers(x.half() if self.half_precision else x)).clamp(0, 1)
         rows, columns = torch.arange(height, device=x.device), torch.arange(width, device=x.device)
         y = y.index_select(2, rows).index_select(3, columns)
         return (y * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous() if self.inside else y

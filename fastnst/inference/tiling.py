@@ -73,7 +73,7 @@ def restyle_in_strips(
             layer = work.keep(layer)
     result = np.empty_like(picture)
     for first, last in work.over(layer):
-        rows = TransformNet.output(layer(first, last))[0, :, : height - first, :width]
+        rows = net.output(layer(first, last))[0, :, : height - first, :width]
         result[first:last] = rows.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
     return result
 

@@ -29,6 +29,7 @@ class InstanceNorm(nn.InstanceNorm2d):
 
 
 UPSAMPLES = ("antialiased", "nearest", "transposed")
+OUTPUTS = ("tanh", "linear")
 NORMS = {"instance": lambda c: InstanceNorm(c, affine=True), "batch": nn.BatchNorm2d}
 
 
@@ -41,17 +42,21 @@ class TransformNet(Net):
     upsample: how the net changes size. `antialiased` averages before it reduces and interpolates where it enlarges (Zhang
         2019): flat areas show no pattern of the 4 px grid. `nearest` (enlarge, then convolve: Odena et al. 2016) and
         `transposed` (as the paper) reduce by strided convolutions.
+    output: `tanh` (as the paper, see the method) or `linear`: the last convolution gives the picture itself, as in nets of
+        other projects.
     """
 
-    def __init__(self, norm: str = "instance", width: int = 32, upsample: str = "nearest"):
+    def __init__(self, norm: str = "instance", width: int = 32, upsample: str = "nearest", output: str = "tanh"):
         super().__init__()
         if norm not in NORMS:
             raise UserError(f"model.norm={norm}: give instance or batch")
         if upsample not in UPSAMPLES:
             raise UserError(f"model.upsample={upsample}: give {', '.join(UPSAMPLES[:-1])} or {UPSAMPLES[-1]}")
+        if output not in OUTPUTS:
+            raise UserError(f"model.output={output}: give tanh or linear")
         if not isinstance(width, int) or not 1 <= width <= 512:
             raise UserError(f"model.width={width}: give a number of channels from 1 to 512")
-        self.architecture = {"norm": norm, "width": width, "upsample": upsample}
+        self.architecture = {"norm": norm, "width": width, "upsample": upsample, "output": output}
         w = width
         self.layers = nn.Sequential(
             _conv(3, w, 9), NORMS[norm](w), nn.ReLU(inplace=True),
@@ -79,14 +84,14 @@ class TransformNet(Net):
         x = F.pad(photographs, (0, -width % 4, 0, -height % 4), mode="reflect")
         return self.output(layers(x * 2 - 1)[..., :height, :width])
 
-    @staticmethod
-    def output(x: Tensor) -> Tensor:
+    def output(self, x: Tensor) -> Tensor:
         """What the last convolution gives, as a picture of the same shape, about 0-1.
 
         The paper's scaled tanh, 150 tanh(x) about mid-grey: 0 and 255 lie inside its range, not at its limits, where
-        gradients vanish.
+        gradients vanish. x itself with output=linear.
         """
-        return 0.5 + 150 / 255 * torch.tanh(x.to(torch.promote_types(x.dtype, torch.float32)))
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        return x if self.architecture["output"] == "linear" else 0.5 + 150 / 255 * torch.tanh(x)
 
     @property
     def body(self) -> "TransformNet":
@@ -135,9 +140,10 @@ class TransformNet(Net):
 
 
 def check_alike(start: TransformNet, net: TransformNet) -> None:
-    """Raises UserError unless `start` has all weights of `net`: nets of one norm and width, antialiased or not."""
+    """Raises UserError unless `start` has all weights of `net`: nets of one norm, width and output, antialiased or not."""
     shapes, wanted = ({name: weight.shape for name, weight in n.state_dict().items()} for n in (start, net))
-    if start.architecture["norm"] != net.architecture["norm"] or not wanted.items() <= shapes.items():
+    alike = all(start.architecture[part] == net.architecture[part] for part in ("norm", "output"))
+    if not alike or not wanted.items() <= shapes.items():
         raise UserError(f"init: its net is {start.architecture}, not {net.architecture}; give the same model")
 
 

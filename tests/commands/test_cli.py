@@ -31,6 +31,7 @@ from fastnst.commands.entry import export, infer, train
         (["ckpt=text.png"], "not a checkpoint of fastnst's training"),
         (["model.norm=layer"], "give instance or batch"),
         (["model.width=0"], "model.width=0"),
+        (["model.output=sigmoid"], "give tanh or linear"),
         (["loss.style_layers={relu9_1: 1}"], "relu9_1"),
         (["loss_network.network=vgg11"], "give vgg16 or vgg19"),
         (["loss_network.weights=missing.pth"], "no such file"),

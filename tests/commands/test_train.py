@@ -118,7 +118,8 @@ def test_train_export_infer(command, small_training, tmp_path):
     with safe_open(tmp_path / "checkpoints/small.safetensors", "pt") as file:
         metadata = file.metadata()
     info = json.loads(metadata["info"])
-    assert json.loads(metadata["architecture"]) == {"norm": "instance", "width": 4, "upsample": "antialiased"}
+    architecture = {"norm": "instance", "width": 4, "upsample": "antialiased", "output": "tanh"}
+    assert json.loads(metadata["architecture"]) == architecture
     assert info["style"]["name"] == "small" and info["steps"] == 6 and info["objective"]["style_weight"] == 27.0
     assert info["validation"]["val/total"] > 0
 
