@@ -17,6 +17,7 @@ check: .venv/ready lint
 lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 serve: .venv/ready
 	$(BIN)/python scripts/serve.py

@@ -19,14 +19,15 @@ from fastnst.files import write_bytes
 from fastnst.images import Held
 from fastnst.models.arbitrary import ArbitraryNet, Painted
 from fastnst.models.conditional import MultiStyleNet
-from fastnst.models.net import Net
+from fastnst.models.net import Net, Shares
 from fastnst.models.transform_net import TransformNet
 from fastnst.shipped import checkpoint_file
 
 FORMAT = "fastnst transform net 1"
 LARGEST = 1e12  # weight; products of larger ones overflow
 KINDS = {net.kind: net for net in (MultiStyleNet, ArbitraryNet)}
-Style = str | Path | Image.Image | Mapping[str | Path, float] | None  # which style of a checkpoint: see `load_style`
+Mixture = Mapping[str, float] | Mapping[Path, float] | Mapping[str | Path, float]
+Style = str | Path | Image.Image | Mixture | None  # which style of a checkpoint: see `load_style`
 
 
 def export(path: str | Path, net: Net, info: dict) -> None:
@@ -89,7 +90,7 @@ def choose_style(net: Net, info: dict, path: str | Path, style: Style = None) ->
     return net.pick(_shares(style), info, path)
 
 
-def _shares(style: Style) -> dict[str | Held, float] | None:
+def _shares(style: Style) -> Shares | None:
     if style is None:
         return None
     if isinstance(style, Image.Image):

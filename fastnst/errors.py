@@ -18,12 +18,12 @@ class SharedError(UserError):
 
 def is_whole(value: object, least: int) -> bool:
     """Whether a value that a user gave is a whole number from `least` on; true and false are none."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= least
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
 def is_number(value: object, least: float, most: float) -> bool:
     """Whether a value that a user gave is a number from `least` to `most`, both included; true and false are none."""
-    return isinstance(value, Real) and not isinstance(value, bool) and least <= value <= most
+    return isinstance(value, Real) and not isinstance(value, bool) and not value < least and value <= most
 
 
 def is_name(value: object) -> bool:

@@ -5,6 +5,7 @@ import math
 import struct
 import zlib
 from pathlib import Path
+from typing import IO, Protocol
 
 import numpy as np
 import simplejpeg
@@ -32,7 +33,7 @@ TURNS = {  # what an EXIF orientation asks for
 def turn_of(image: Image.Image) -> Image.Transpose | None:
     """What the picture's orientation asks for; None if it is upright, or the orientation is none."""
     try:
-        return TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+        return TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # Pillow raises nearly anything on tags of a wrong type
         return None
 
@@ -74,18 +75,24 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def load_rgb(path: str | Path, size: int | None = None) -> Image.Image:
+class Readable(Protocol):
+    """A picture's path, or what stands where one would: `Held`, and what fastnst.data.files has."""
+
+    def open(self, mode: str, /) -> IO[bytes]: ...
+
+
+def load_rgb(path: str | Readable, size: int | None = None) -> Image.Image:
     """Opens a picture upright in RGB, its short side reduced or enlarged to `size` px if given.
 
-    path: also a `Zipped` of fastnst.data.files. Raises UserError if there is no such file, it is not a whole picture, or it
-    is to have a `size` and is more than LONGEST times as long as wide.
+    Raises UserError if there is no such file, it is not a whole picture, or it is to have a `size` and is more than LONGEST
+    times as long as wide.
     """
     path = Path(path) if isinstance(path, str) else path
-    if not path.is_file():
+    if isinstance(path, Path) and not path.is_file():
         raise UserError(f"{path}: no such picture file")
     try:
-        with path.open("rb") as file, Image.open(file) as image:
-            image = to_rgb(upright(image))
+        with path.open("rb") as file, Image.open(file) as opened:
+            image = to_rgb(upright(opened))
     except UNREADABLE as error:
         raise UserError(f"{path}: cannot be read as a picture ({line_of(error)})") from None
     if size is None:
@@ -151,9 +158,6 @@ class Held:
 
     def __repr__(self) -> str:
         return "a picture"
-
-    def is_file(self) -> bool:
-        return True
 
     def open(self, mode: str = "rb") -> io.BytesIO:
         return io.BytesIO(self.data)

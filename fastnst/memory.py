@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 try:
-    LIBC = ctypes.CDLL("libc.so.6")
+    LIBC: ctypes.CDLL | None = ctypes.CDLL("libc.so.6")
 except OSError:
     LIBC = None  # not glibc
 
@@ -17,7 +17,8 @@ class PeakMemory:
     """The most memory in use at once inside a `with`, in MB: the GPU's, or the process's; None where neither is told."""
 
     def __init__(self, device: torch.device):
-        self.device, self.megabytes = device, None
+        self.device, self.told = device, True
+        self.megabytes: int | None = None
 
     def __enter__(self) -> "PeakMemory":
         if self.device.type == "cuda":
@@ -26,11 +27,11 @@ class PeakMemory:
             try:
                 Path("/proc/self/clear_refs").write_text("5")  # Linux: VmHWM starts anew
             except OSError:
-                self.device = None
+                self.told = False
         return self
 
     def __exit__(self, *_) -> None:
-        if self.device is None:
+        if not self.told:
             return
         if self.device.type == "cuda":
             self.megabytes = round(torch.cuda.max_memory_allocated(self.device) / 1e6)

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import CenterCrop, Compose, Resize, ToTensor
 
 from fastnst.benchmark import textbook
-from fastnst.benchmark.steps import DTYPES, interleaved, make_step
+from fastnst.benchmark.steps import DTYPES, Step, interleaved, make_step
 from fastnst.checkpoint import export as write_checkpoint
 from fastnst.data.crops import Photographs
 from fastnst.data.files import Photograph, sample_photographs
@@ -55,6 +55,7 @@ def time_parts(batch: Tensor, width: int, rounds: int, kind: str) -> list[dict]:
     batch: (N, 3, H, W) in 0-1. kind: of DTYPES.
     """
     step = make_step(kind, width, batch.device)
+    assert isinstance(step, Step)  # of DTYPES
     objective, parameters = step.objective, list(step.net.parameters())
     x = batch.contiguous(memory_format=torch.channels_last)
     optimizer = copy.deepcopy(step.optimizer)  # its own weights: those of the net are part of a graph
@@ -135,10 +136,14 @@ def time_decoding(paths: list[Photograph], size: int, rounds: int) -> list[dict]
             return transform(Image.open(file).convert("RGB"))  # as torchvision's ImageFolder reads it
 
     readers = {"torchvision": theirs, "training crops": lambda i: training[i, i], "centred crops": lambda i: centred[0, i]}
-    contest = {}
-    for name, reader in readers.items():
-        contest[name] = partial(clock, lambda reader=reader: [reader(i) for i in range(len(paths))])
-        contest[name]()
+
+    def read_all(reader: Callable[[int], object]) -> None:
+        for i in range(len(paths)):
+            reader(i)
+
+    contest = {name: partial(clock, partial(read_all, reader)) for name, reader in readers.items()}
+    for work in contest.values():
+        work()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     seconds = interleaved(contest, rounds)

@@ -6,7 +6,7 @@ The processes import this module, and so it imports little.
 import functools
 import multiprocessing
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 
 import torch
@@ -65,7 +65,7 @@ def make_step(kind: str, width: int, device: torch.device) -> "Step | textbook.S
     return Step(net.to(device), objective, torch.float32 if kind == "float32" else torch.bfloat16)
 
 
-def interleaved(contest: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
+def interleaved(contest: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, float]:
     """The median of what each gives in `rounds` rounds, in each of which all have their turn."""
     values = [{name: measure() for name, measure in contest.items()} for _ in range(rounds)]
     return {name: statistics.median(round[name] for round in values) for name in contest}
@@ -82,7 +82,11 @@ def time_steps(batch: int, side: int, width: int, rounds: int) -> list[dict]:
 
         for first in [ask(kind) for kind in kinds]:  # slower than those that follow
             first.result()
-        seconds = interleaved({kind: lambda kind=kind: ask(kind).result() for kind in kinds}, rounds)
+
+        def answer(kind: str) -> float:
+            return ask(kind).result()
+
+        seconds = interleaved({kind: functools.partial(answer, kind) for kind in kinds}, rounds)
     return [
         {"step": kind, "seconds": s, "images_per_second": batch / s, "times_the_textbook": seconds["textbook"] / s}
         for kind, s in seconds.items()

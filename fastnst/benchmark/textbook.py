@@ -94,7 +94,7 @@ class Step:
         y = self.net(x)
         fy, fx = self.features(y), self.features(x)
         content = F.mse_loss(fy[2], fx[2]) / self.objective.content_unit
-        style = 0.0
+        style = torch.zeros_like(content)
         for f, target in zip(fy, self.style, strict=True):
             squared = F.mse_loss(self.gram(f), target.expand(len(f), -1, -1), reduction="sum") / len(f)
             style = style + squared / target.square().sum() / 4

@@ -4,6 +4,7 @@ import json
 import platform
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -26,7 +27,9 @@ from fastnst.files import check_writable, write_bytes
 from fastnst.images import best_device
 from fastnst.memory import keep_freed_memory
 
-FAST = {"width": 4, "batch_size": 2, "size": 32, "rounds": 2, "inference_sizes": [32], "memory_steps": [[1, 32]], "count": 4}
+FAST: dict[str, Any] = {
+    "width": 4, "batch_size": 2, "size": 32, "rounds": 2, "inference_sizes": [32], "memory_steps": [[1, 32]], "count": 4,
+}  # fmt: skip
 LEAST = 32  # px, of any side
 
 
@@ -41,7 +44,7 @@ def benchmark(cfg: DictConfig) -> dict:
     sizes, steps = whole_numbers(cfg, "inference_sizes", LEAST), memory_steps(cfg)
     if any(side % 4 for side in (cfg.size, *sizes)):
         raise UserError("size, inference_sizes: give multiples of 4, as the textbook net takes no others")
-    settings = {key: cfg[key] for key in ("width", "batch_size", "size", "rounds")}
+    settings: dict[str, Any] = {key: cfg[key] for key in ("width", "batch_size", "size", "rounds")}
     settings |= {"inference_sizes": sizes, "memory_steps": steps, "count": cfg.data.count}
     settings = FAST if cfg.fast else settings
     width, size, rounds = (settings[key] for key in ("width", "size", "rounds"))
@@ -67,7 +70,7 @@ def benchmark(cfg: DictConfig) -> dict:
             **{f"parts_{kind}": time_parts(batch, width, rounds, kind) for kind in DTYPES},
             "decoding": time_decoding(paths, size, rounds),
             "inference": [time_inference(side, width, rounds) for side in settings["inference_sizes"]],
-            "memory": [measure_memory(*step, width) for step in settings["memory_steps"]],
+            "memory": [measure_memory(count, side, width) for count, side in settings["memory_steps"]],
         }
     text = markdown(results)
     write_bytes(out / "table.md", text.encode())
@@ -77,7 +80,7 @@ def benchmark(cfg: DictConfig) -> dict:
 
 
 def memory_steps(cfg: DictConfig) -> list[list[int]]:
-    steps = OmegaConf.to_container(cfg.memory_steps) if OmegaConf.is_list(cfg.memory_steps) else [None]
+    steps: Any = OmegaConf.to_container(cfg.memory_steps) if OmegaConf.is_list(cfg.memory_steps) else [None]
     for step in steps:
         if not (isinstance(step, list) and len(step) == 2 and is_whole(step[0], 1) and is_whole(step[1], LEAST)):
             raise UserError(

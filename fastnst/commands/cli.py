@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from typing import Any
 from unittest import mock
 
 import hydra
@@ -62,7 +63,7 @@ def run(task: str, config_name: str) -> None:
         nonlocal composed
         composed = True
         with one_line_errors():
-            for key in cfg:
+            for key in map(str, cfg):
                 if OmegaConf.is_missing(cfg, key):
                     raise UserError(f"{key} is missing; give {key}=VALUE")
             get_method(task)(cfg)
@@ -85,7 +86,7 @@ def parser_of_hydra() -> Iterator[None]:
     def refuse(self: argparse.ArgumentParser, message: str) -> None:
         raise UserError(f"{message}; see --help")
 
-    changes = {"error": refuse}
+    changes: dict[str, Any] = {"error": refuse}
     if hasattr(argparse.ArgumentParser, "_check_help"):
         # Python 3.14 looks into help texts, and one of Hydra 1.3's is not a text (facebookresearch/hydra#3121).
         changes["_check_help"] = lambda self, action: None

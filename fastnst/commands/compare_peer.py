@@ -5,6 +5,7 @@ import json
 
 import torch
 from omegaconf import DictConfig
+from torch import Tensor
 
 from fastnst.commands.options import check_whole, path_of
 from fastnst.evaluation.figures import PAINTING_SIZE
@@ -30,10 +31,11 @@ def compare(cfg: DictConfig) -> dict:
     checkpoint, paintings = checkpoint_file(path_of(cfg, "ckpt")), find_paintings(path_of(cfg, "paintings"))
     paths = choose_photographs(None if cfg.data.root is None else path_of(cfg, "data.root"), cfg.data.count)
     photographs = [read_photograph(path, device, cfg.size) for path in paths]
-    network = LossNetwork().to(device, memory_format=torch.channels_last)
+    network = LossNetwork().to(device).to(memory_format=torch.channels_last)
     check_writable(out)
 
-    results, sheet = {OURS: [], PEER: []}, {"photographs": [None, *photographs]}
+    results: dict[str, list[dict]] = {OURS: [], PEER: []}
+    sheet: dict[str, list[Tensor | None]] = {"photographs": [None, *photographs]}
     for name, file in paintings.items():
         net, painting = Stylizer(checkpoint, style=str(file)), read(file, device, short_side=PAINTING_SIZE)
         nets = {

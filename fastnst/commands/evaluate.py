@@ -3,6 +3,7 @@
 import json
 import statistics
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra.utils import instantiate
@@ -29,7 +30,7 @@ from fastnst.losses.vgg import LossNetwork
 from fastnst.optimization import optimize
 from fastnst.shipped import checkpoint_file
 
-FAST = {"count": 1, "size": 128, "iterations": [2, 4], "speed_sizes": [64]}
+FAST: dict[str, Any] = {"count": 1, "size": 128, "iterations": [2, 4], "speed_sizes": [64]}
 
 
 def evaluate(cfg: DictConfig) -> dict:
@@ -57,27 +58,29 @@ def evaluate(cfg: DictConfig) -> dict:
     paths = choose_photographs(None if cfg.data.root is None else path_of(cfg, "data.root"), count)
     photographs = [read_photograph(path, device, size) for path in paths]
     # The figures are Oxford's VGG16's, whatever the checkpoint was trained on.
-    network = LossNetwork().to(device, memory_format=torch.channels_last)
-    objective = trained_objective(info, painting_file, device) if marks else None
+    network = LossNetwork().to(device).to(memory_format=torch.channels_last)
+    if marks:
+        objective = trained_objective(info, painting_file, device)
     optimizer, schedule = instantiate(cfg.optimizer.optimizer), instantiate(cfg.optimizer.schedule)
     check_writable(out)
 
     def descend(photograph: Tensor, steps: int):
         return optimize(objective, photograph, photograph, optimizer, schedule, steps)
 
-    results, sheet = [], {"photographs": [None, *photographs]}
+    results: list[dict[str, Any]] = []
+    sheet: dict[str, list[Tensor | None]] = {"photographs": [None, *photographs]}
     for style, (net, _) in nets.items():
-        net.to(device, memory_format=torch.channels_last)
+        net.to(device).to(memory_format=torch.channels_last)
         painting = read(paintings[style], device, short_side=PAINTING_SIZE)
         row = sheet[f"{style}: painting, results"] = [painting]
         for path, photograph in zip(paths, photographs, strict=True):
             with torch.no_grad():
                 restyled = net(photograph).clamp(0, 1)
-            result = {
+            result: dict[str, Any] = {
                 "painting": style,
                 "photograph": path.name,
                 **measure(network, restyled, photograph, painting),
-                "flicker": flicker(lambda p, net=net: net(p).clamp(0, 1), photograph),
+                "flicker": flicker(lambda p: net(p).clamp(0, 1), photograph),  # noqa: B023
                 "artefacts": {
                     name: {"photograph": figure(photograph), "network": figure(restyled)}
                     for name, (figure, _) in ARTEFACTS.items()

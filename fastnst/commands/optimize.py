@@ -1,6 +1,7 @@
 """Optimization-based style transfer of one photograph, coarse to fine: read `optimize_file` from top to bottom."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra.utils import instantiate
@@ -41,7 +42,8 @@ def optimize_file(cfg: DictConfig) -> Path:
     network = instantiate(cfg.loss_network, layers=layers).to(device, memory_format=torch.channels_last)
     optimizer = instantiate(cfg.optimizer.optimizer)
 
-    result, history, passes, board = None, [], [], None
+    history: list[dict[str, float]] = []
+    passes: list[int] = []
     for number, size in enumerate(sizes):
         steps = of_pass(cfg, "steps", number)
         options = {key: of_pass(cfg, f"optimizer.schedule.{key}", number) for key in cfg.optimizer.schedule}
@@ -51,13 +53,14 @@ def optimize_file(cfg: DictConfig) -> Path:
         short_side = max(16, round(cfg.style.size * size / sizes[-1]))
         painting = to_tensor(load_rgb(painting_file, short_side)).unsqueeze(0).to(device)
         objective = instantiate(cfg.loss, loss_network=network, style_images=[painting]).to(device)
-        start = initial(cfg.init, photograph, cfg.init_noise, cfg.seed) if result is None else result
-        start = resized(start, *photograph.shape[-2:])
+        if number == 0:
+            result = initial(cfg.init, photograph, cfg.init_noise, cfg.seed)
+        start = resized(result, *photograph.shape[-2:])
         passes.append(len(history))
         iterates = optimize(objective, photograph, start, optimizer, schedule, steps)
         with tqdm(iterates, total=steps + 1, desc=f"{size} px") as bar:
             for step, result, terms in bar:
-                if board is None:  # at the first iterate, when all else has proved sound
+                if not history:  # at the first iterate, when all else has proved sound
                     check_writable(target.parent)
                     check_writable(run_dir, "run_dir")
                     board = SummaryWriter(run_dir)
@@ -81,7 +84,7 @@ def optimize_file(cfg: DictConfig) -> Path:
     return target
 
 
-def of_pass(cfg: DictConfig, key: str, number: int) -> object:
+def of_pass(cfg: DictConfig, key: str, number: int) -> Any:
     """What `key` holds for pass `number`, from 0: of a list one each, its last for further ones.
 
     Raises UserError for an empty list.

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -60,7 +61,8 @@ def as_path(value: object, key: str) -> Path:
 
 def style_of(cfg: DictConfig) -> str | dict[str, float] | None:
     """Which style of a checkpoint `style` chooses: a name, a file, or shares of several."""
-    return OmegaConf.to_container(cfg.style) if OmegaConf.is_config(cfg.style) else cfg.style
+    style: Any = OmegaConf.to_container(cfg.style) if OmegaConf.is_config(cfg.style) else cfg.style
+    return style
 
 
 def title_of(style: str | dict[str, float]) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -68,6 +69,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     if cfg.data.size < objective.least:
         scales = list(objective.scales)
         raise UserError(f"data.size={cfg.data.size}: loss.scales={scales} takes {objective.least} px at least")
+    terms: Any = OmegaConf.to_container(cfg.loss, resolve=True)
     info = {
         "version": __version__,
         "style": {
@@ -76,7 +78,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
             # A zero-shot net has none of its own: those that style= names are held out.
             "image": {title: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for title, path in paintings.items()},
         },
-        "objective": OmegaConf.to_container(cfg.loss, resolve=True)
+        "objective": terms
         | {"loss_network": {"network": cfg.loss_network.network, "weights": str(cfg.loss_network.weights)}},
     }
     if resume:
@@ -161,9 +163,9 @@ def find_checkpoint(cfg: DictConfig) -> Path | None:
 
 def check_launch(trainer: pl.Trainer) -> None:
     """Raises UserError if torchrun or SLURM has started other than the trainer's number of processes."""
-    launcher = trainer.strategy.launcher
-    if launcher is not None:
+    environment = getattr(trainer.strategy.launcher, "cluster_environment", None)
+    if environment is not None:
         try:
-            launcher.cluster_environment.validate_settings(trainer.num_devices, trainer.num_nodes)
+            environment.validate_settings(trainer.num_devices, trainer.num_nodes)
         except ValueError as error:
             raise UserError(f"{' '.join(str(error).split())} (trainer.devices, trainer.num_nodes)") from None

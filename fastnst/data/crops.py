@@ -5,7 +5,7 @@ nothing, and a resumed run sees what an uninterrupted one would have.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -59,7 +59,7 @@ class Photographs(Dataset):
     that is not a whole picture comes the next one that is. Raises UserError if none is.
     """
 
-    def __init__(self, paths: list[Photograph], size: int, scale: tuple[float, float] = (1, 1), seed: int | None = None):
+    def __init__(self, paths: Sequence[Photograph], size: int, scale: tuple[float, float] = (1, 1), seed: int | None = None):
         self.paths, self.size, self.scale, self.seed = paths, size, scale, seed
 
     def __len__(self) -> int:
@@ -67,7 +67,7 @@ class Photographs(Dataset):
 
     def __getitem__(self, item: tuple[int, int]) -> dict:
         position, index = item
-        bad = []
+        bad: list[str] = []
         for offset in range(len(self.paths)):
             path = self.paths[(index + offset) % len(self.paths)]
             note(path)
@@ -90,6 +90,8 @@ class Paintings(Photographs):
 
     Hue is turned by any angle for every second one; saturation, contrast and brightness vary for all.
     """
+
+    seed: int
 
     def __getitem__(self, item: tuple[int, int]) -> dict:
         crop = super().__getitem__(item)

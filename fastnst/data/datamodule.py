@@ -1,11 +1,12 @@
 """Loaders of crops for training and of photographs for validation."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing import get_start_method
 
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from fastnst.data.crops import PAINTING_SCALE, Paintings, Photographs, Stream, collate
 from fastnst.data.files import Photograph, find_photographs, is_readable, sample_photographs, split
@@ -21,9 +22,11 @@ class CropData(pl.LightningDataModule):
     styles: a folder or a zip of paintings, for a zero-shot net.
     """
 
+    trainer: pl.Trainer  # Lightning's, before it asks for a loader
+
     def __init__(
         self,
-        val_paths: list[Photograph],
+        val_paths: Sequence[Photograph],
         size: int = 256,
         scale: tuple[float, float] = (0.5, 1.0),
         batch_size: int = 4,
@@ -35,7 +38,9 @@ class CropData(pl.LightningDataModule):
         self.paintings = [] if styles is None else find_photographs(styles)
         if self.paintings and not any(map(is_readable, self.paintings)):
             raise UserError(f"data.styles={styles}: none of the files can be read as a painting")
-        self.val_paths, self.size, self.scale, self.batch_size, self.seed = val_paths, size, tuple(scale), batch_size, seed
+        self.val_paths, self.size, self.batch_size, self.seed = val_paths, size, batch_size, seed
+        low, high = scale
+        self.scale = low, high
         self.workers = min(8, max(1, cores() - 1)) if workers is None else workers
         self.reading = Reading(self.workers)
         self.painting_batches: Iterator[dict] | None = None
@@ -87,7 +92,7 @@ class CropData(pl.LightningDataModule):
 
     def teardown(self, stage: str) -> None:
         # Python ends processes that are left over by SIGTERM, and these answer to no signal (fastnst.data.workers).
-        if self.painting_batches is not None and self.workers:
+        if isinstance(self.painting_batches, _MultiProcessingDataLoaderIter):
             self.painting_batches._shutdown_workers()
         self.painting_batches = None
 

@@ -6,7 +6,7 @@ import itertools
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -54,9 +54,6 @@ class Zipped(NamedTuple):
     def name(self) -> str:
         return PurePosixPath(self.inside).name
 
-    def is_file(self) -> bool:
-        return True
-
     def open(self, mode: str = "rb") -> io.BytesIO:
         """All its bytes, whose checksum is right. Raises OSError if they cannot be had, or are more than MOST_BYTES."""
         data = io.BytesIO()
@@ -73,7 +70,21 @@ class Zipped(NamedTuple):
         return data
 
 
-Photograph = Path | Zipped
+class Loaded(NamedTuple):
+    """A photograph whose bytes are in memory; it stands where a Path does."""
+
+    parent: str  # the shard
+    name: str
+    data: bytes
+
+    def __str__(self) -> str:
+        return f"{self.parent}: {self.name}"
+
+    def open(self, mode: str = "rb") -> io.BytesIO:
+        return io.BytesIO(self.data)
+
+
+Photograph = Path | Zipped | Loaded
 
 
 @functools.cache
@@ -92,7 +103,7 @@ def find_photographs(root: str | Path) -> list[Photograph]:
     if root.is_file():
         paths = _find_in_zip(root)
     elif root.is_dir():
-        paths = sorted(_find_below(root))
+        paths = [*sorted(_find_below(root))]
     else:
         raise UserError(f"{root}: no such folder; give data.root=/path/of/photographs, or a zip of them")
     if not paths:
@@ -116,7 +127,7 @@ def _find_below(root: Path) -> Iterator[Path]:
             yield from filter(Path.is_file, paths)
 
 
-def _find_in_zip(root: Path) -> list[Zipped]:
+def _find_in_zip(root: Path) -> list[Photograph]:
     try:
         with zipfile.ZipFile(root) as archive:
             members = {member.filename: member for member in archive.infolist()}
@@ -136,13 +147,15 @@ def first_readable(root: str | Path, count: int | None = None) -> list[Photograp
     return paths
 
 
-def split(paths: list[Photograph], val_count: int, val_root: str | None) -> tuple[list[Photograph], list[Photograph]]:
+def split(
+    paths: Sequence[Photograph], val_count: int, val_root: str | None
+) -> tuple[Sequence[Photograph], Sequence[Photograph]]:
     """Training and validation photographs. Raises UserError if fewer than two are there to be split."""
     if val_root is not None:
         return paths, find_photographs(val_root)[:val_count]
     if len(paths) < 2:
         raise UserError(f"{paths[0].parent}: one photograph to train on and one to hold out are the least; add another")
-    held_out = set()
+    held_out: set[int] = set()
     for index in np.random.default_rng(0).permutation(len(paths)).tolist():
         if len(held_out) == min(val_count, max(1, len(paths) // 10)):
             break

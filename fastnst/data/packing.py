@@ -17,8 +17,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from fastnst.data.files import Photograph, is_readable
-from fastnst.data.shards import Loaded
+from fastnst.data.files import Loaded, Photograph, is_readable
 from fastnst.errors import UserError
 from fastnst.files import whole, write_bytes
 from fastnst.images import UNREADABLE, to_rgb, upright
@@ -65,7 +64,13 @@ def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     parent = multiprocessing.parent_process()
-    threading.Thread(target=lambda: parent.join() or os._exit(1), daemon=True).start()
+    assert parent is not None  # a worker has one
+
+    def end_with_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def claim(out: Path, options: dict) -> None:

@@ -5,14 +5,13 @@ order depends on the seed, the epoch and these numbers alone: a resumed run sees
 """
 
 import contextlib
-import io
 import itertools
 import random
 import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 from urllib.parse import urlparse
 
 import numpy as np
@@ -20,7 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from fastnst.data.crops import crop, draw
 from fastnst.data.datamodule import CropData
-from fastnst.data.files import is_readable, split
+from fastnst.data.files import Loaded, is_readable, split
 from fastnst.data.workers import note
 from fastnst.errors import UserError, is_whole
 from fastnst.images import SUFFIXES, UNREADABLE
@@ -28,20 +27,6 @@ from fastnst.images import SUFFIXES, UNREADABLE
 Place = tuple[int, int, int]  # epoch, shard, place in it
 MOST_SHARDS = 100_000
 EXAMPLE = "data.urls='/path/{000000..000099}.tar'"
-
-
-class Loaded(NamedTuple):
-    """A photograph whose bytes are in memory; it stands where a Path does."""
-
-    parent: str  # the shard
-    name: str
-    data: bytes
-
-    def __str__(self) -> str:
-        return f"{self.parent}: {self.name}"
-
-    def open(self, mode: str = "rb") -> io.BytesIO:
-        return io.BytesIO(self.data)
 
 
 def webdataset():
@@ -86,12 +71,15 @@ def _is_long(urls: str) -> bool:
 
 def read_shard(url: str) -> Iterator[Loaded]:
     """A shard's photographs in their order. One without bytes stands for what is damaged, or is no photograph."""
-    source, damage = {"url": url}, []
+    source: dict[str, Any] = {"url": url}
+    damage: list[Exception] = []
+
+    def go_on(error: Exception) -> bool:
+        damage.append(error)
+        return True  # the library goes on with the next member
+
     try:
-        # Told of a damaged member, the library goes on with the next.
-        for sample in webdataset().tariterators.tarfile_samples(
-            [source], handler=lambda error: damage.append(error) or True
-        ):
+        for sample in webdataset().tariterators.tarfile_samples([source], handler=go_on):
             suffix = next((suffix for suffix in SUFFIXES if suffix[1:] in sample), "")
             yield Loaded(url, sample["__key__"] + suffix, sample.get(suffix[1:], b""))
         # At a damaged header tarfile stops as if it were the end; behind the end there are zeros alone.
@@ -120,7 +108,7 @@ class Shards(IterableDataset):
     def __init__(
         self,
         urls: list[str],
-        held_out: set[tuple[str, str]],
+        held_out: set[tuple[str | Path, str]],
         size: int,
         scale: tuple[float, float],
         seed: int,

@@ -142,7 +142,7 @@ def cells(rng: np.random.Generator, canvas: Colors, colors: np.ndarray) -> Color
     h, w, _ = canvas.shape
     side, loose = h * rng.uniform(0.02, 0.10), rng.uniform(0.1, 0.5)
     rows, columns = math.ceil(h / side) + 2, math.ceil(w / side) + 2
-    middle = np.stack(np.mgrid[0:rows, 0:columns], 2) + 0.5 + rng.uniform(-loose, loose, (rows, columns, 2)) - 1
+    middle = np.stack([*np.mgrid[0:rows, 0:columns]], 2) + 0.5 + rng.uniform(-loose, loose, (rows, columns, 2)) - 1
     y, x = np.mgrid[0:h, 0:w].astype(np.float32) / np.float32(side)
     row, column = y.astype(int) + 1, x.astype(int) + 1
     nearest, second = np.full((2, h, w), np.inf, np.float32)

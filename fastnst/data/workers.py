@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -45,7 +44,7 @@ def _end_with_parent() -> None:
     os._exit(0)
 
 
-def note(path: str | Path) -> None:
+def note(path: object) -> None:
     """Called before `path` is read, in a worker or elsewhere, where it does nothing."""
     if _slot is not None:
         text = f"{os.getpid()} {path}".encode(errors="replace")[: len(_slot) - 1] + b"\0"

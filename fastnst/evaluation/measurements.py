@@ -73,8 +73,8 @@ def trained_objective(info: dict, painting: Path, device: torch.device) -> Objec
         weights, network = network["weights"], network["network"]
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"the checkpoint does not say what objective it was trained on ({error!r})") from None
-    network = LossNetwork(weights, network, layers).to(device, memory_format=torch.channels_last)
-    return kind(network, [read(painting, device, short_side=size)], **arguments).to(device)
+    loss_network = LossNetwork(weights, network, layers).to(device).to(memory_format=torch.channels_last)
+    return kind(loss_network, [read(painting, device, short_side=size)], **arguments).to(device)
 
 
 def beside_optimization(

@@ -1,5 +1,6 @@
 """The paintings and photographs of an evaluation."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -21,12 +22,13 @@ def find_paintings(folder: Path) -> dict[str, Path]:
         raise UserError(f"paintings={folder}: no such folder")
     paintings: dict[str, Path] = {}
     for file in first_readable(folder):
+        assert isinstance(file, Path)  # in a folder, not in a zip
         if paintings.setdefault(file.stem, file) != file:
             raise UserError(f"paintings={folder}: two files are called {file.stem}; give each painting a name of its own")
     return paintings
 
 
-def choose_photographs(root: Path | None, count: int) -> list[Photograph]:
+def choose_photographs(root: Path | None, count: int) -> Sequence[Photograph]:
     """The first `count` readable photographs by name in a folder or zip; None: of the held-out samples.
 
     Raises UserError if there are none.

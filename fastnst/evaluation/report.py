@@ -32,8 +32,8 @@ def markdown(summary: dict, marks: list[int]) -> str:
         rows.append(("**all**", "**mean**", *figure_cells(summary)))
     lines += table(("painting", "photograph", *FIGURES), rows)
     if marks:
-        heads = ("photograph", "picture", *results[0]["terms"]["network"], "equivalent iterations")
-        lines += ["", *table(heads, _term_rows(results, marks))]
+        terms = ("photograph", "picture", *results[0]["terms"]["network"], "equivalent iterations")
+        lines += ["", *table(terms, _term_rows(results, marks))]
     rows = [(name, *a.values()) for name, a in summary["artefacts"].items()]
     lines += ["", *table(("artefact", "photographs", "network", "threshold above", "kept"), rows)]
     heads = ["size (px)", "one pass (s)", "process, pass (MB)"]

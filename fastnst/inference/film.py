@@ -57,7 +57,7 @@ def _restyle(stylizer: Stylizer, film, result, size: int | None, controls: Contr
     total = video.frames or (int(film.duration / 1e6 * rate) if film.duration else None)
     sounds = {sound: result.add_stream_from_template(sound) for sound in film.streams.audio}
     encoder, done = None, 0
-    packets = []  # of sound, held until the stream of pictures is there: a container's header names all its streams
+    packets: list = []  # of sound, held until the stream of pictures is there: a container's header names all its streams
     for frames in _batches(film, video, sounds, packets):
         upright = [Image.fromarray(np.rot90(f.to_ndarray(format="rgb24"), f.rotation // 90)) for f in frames]
         if size is not None and max(upright[0].size) > size:
@@ -118,16 +118,17 @@ class Damping:
     """
 
     def __init__(self, share: float):
-        self.share, self.photograph, self.result = share, None, None
+        self.share = share
+        self.before: tuple[np.ndarray, np.ndarray] | None = None  # the blurred photograph, and the result
 
     def __call__(self, photograph: Image.Image, result: Image.Image) -> Image.Image:
         if self.share == 0:
             return result
         blurred = np.asarray(photograph.filter(ImageFilter.GaussianBlur(2)), np.float32)
         pixels = np.asarray(result, np.float32)
-        if self.photograph is not None:
-            difference = np.abs(blurred - self.photograph).max(2, keepdims=True)
+        if self.before is not None:
+            difference = np.abs(blurred - self.before[0]).max(2, keepdims=True)
             weight = self.share * np.exp(-((difference / 12) ** 2))
-            pixels = (1 - weight) * pixels + weight * self.result
-        self.photograph, self.result = blurred, pixels
+            pixels = (1 - weight) * pixels + weight * self.before[1]
+        self.before = blurred, pixels
         return Image.fromarray(pixels.round().astype(np.uint8))

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -88,7 +89,7 @@ class Stylizer:
             self.nets, self.weights = [interpolated(self.nets, self.weights)], [1.0]
 
     def _ready(self, net: TransformNet) -> TransformNet:
-        return net.to(self.device, memory_format=torch.channels_last)
+        return net.to(self.device).to(memory_format=torch.channels_last)
 
     def __call__(
         self,
@@ -97,7 +98,7 @@ class Stylizer:
         controls: Controls = DEFAULTS,
         *,
         progress: Callable[[float], object] = lambda share: None,
-        **changes: float | str | None,
+        **changes: Any,
     ) -> Image.Image:
         """Restyles any picture; the result is upright RGB, or RGBA where the picture has transparency.
 
@@ -174,7 +175,7 @@ class Stylizer:
         return mixed.round().astype(np.uint8)
 
     def _pass(self, net: TransformNet, pictures: np.ndarray, tile: int | str | None, progress) -> np.ndarray:
-        if tile == "auto":
+        if isinstance(tile, str):  # auto
             tile = rows_at_a_time(pictures.shape, net.architecture["width"], free_memory(self.device))
         if tile is not None:
             with short_of_memory():
@@ -187,9 +188,10 @@ class Stylizer:
 
 def are_relatives(loaded: Sequence[Loaded]) -> bool:
     """Whether nets, each with its checkpoint's info, go back to one net by training, so that their weights can be mixed."""
-    if len(loaded) < 2 or not all(isinstance(net, TransformNet) for net, _ in loaded):
+    nets = [(net, info) for net, info in loaded if isinstance(net, TransformNet)]
+    if len(loaded) < 2 or len(nets) < len(loaded):
         return False
-    return len({(str(net.architecture), ancestor(net, info)) for net, info in loaded}) == 1
+    return len({(str(net.architecture), ancestor(net, info)) for net, info in nets}) == 1
 
 
 def interpolated(nets: Sequence[TransformNet], shares: Sequence[float]) -> TransformNet:

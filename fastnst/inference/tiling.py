@@ -151,11 +151,12 @@ class _Work:
             if late is not None:
                 kept[..., late[0] : late[1], :] = late[2]
             late = first, last, rows
+        assert kept is not None and late is not None  # a layer has rows
         kept[..., late[0] : late[1], :] = late[2]
         return Layer(lambda a, b: kept[..., a:b, :].float(), layer.height, kept)
 
     def _instance_norm(self, module: nn.InstanceNorm2d, below: Layer) -> Layer:
-        count, total, squares = 0, 0.0, 0.0
+        count, total, squares = 0, torch.tensor(0.0), torch.tensor(0.0)
         for first, last in self.over(below):
             rows = below(first, last).double()
             count += rows.shape[2] * rows.shape[3]

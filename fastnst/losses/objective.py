@@ -5,6 +5,7 @@ Pictures are RGB in 0-1. Each loss is a mean over the batch.
 
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +54,9 @@ class Objective(nn.Module):
 
     # The unit in which optimization moves a pixel's value, as a part of the range 0-1 (the recipes have others).
     pixel_unit = 1.0
+    content_unit: Tensor
+    tv_unit: Tensor
+    palette_unit: Tensor
 
     def __init__(
         self,
@@ -134,7 +138,7 @@ class Objective(nn.Module):
         """
         paintings = self.paintings() if paintings is None else paintings
         pyramid = self.pyramid(images, {self.content_layer, *self.style_layers})
-        terms = dict.fromkeys(
+        terms: dict[str, Any] = dict.fromkeys(  # numbers until a tensor is added
             [*(f"style/{layer}" for layer in self.style_layers), *(f"style/{s}" for s in self.scales)], 0.0
         )
         statistics = self.statistics(images, pyramid)

@@ -26,6 +26,9 @@ class LossNetwork(nn.Module):
     Raises UserError for weights or layers that are not there.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, weights: str | WeightSet = "oxford", network: str = "vgg16", layers: Collection[str] = STYLE_LAYERS):
         super().__init__()
         loaded = weights if isinstance(weights, WeightSet) else WeightSet.load(str(weights), network, layers)

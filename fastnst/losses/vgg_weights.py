@@ -53,7 +53,7 @@ class WeightSet:
         if source == "oxford":
             if network != "vgg16":
                 raise UserError(f"loss_network.weights=oxford is VGG16 alone; for {network} give torchvision or a file")
-            state = {}
+            state: dict[str, Tensor] = {}
             for file, digest in OXFORD.items():
                 if not set(state) >= {f"{name}.weight" for name in needed}:
                     state |= _read_oxford(file, digest)

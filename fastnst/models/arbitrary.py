@@ -13,7 +13,7 @@ from fastnst.losses.terms import reference_picture
 from fastnst.losses.vgg import LossNetwork
 from fastnst.losses.vgg_layers import STYLE_LAYERS, WIDTHS
 from fastnst.models.conditional import StyledNet, scaled
-from fastnst.models.net import Net
+from fastnst.models.net import Net, Shares
 from fastnst.models.transform_net import TransformNet
 
 AXES = 100  # principal components of a painting (as many as in Ghiasi et al. 2017): the head's input
@@ -34,6 +34,8 @@ class ArbitraryNet(StyledNet):
 
     kind = "arbitrary"
     any_painting = True
+    mean: Tensor
+    axes: Tensor
 
     def __init__(self, width: int = 32, upsample: str = "nearest"):
         super().__init__(width, upsample)
@@ -41,8 +43,8 @@ class ArbitraryNet(StyledNet):
         self.register_buffer("axes", torch.zeros(POOLED, AXES))
         self.head = nn.Sequential(nn.Linear(AXES, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, self.numbers))
         with torch.no_grad():  # at first every painting has nearly the same embedding
-            self.head[2].weight.mul_(0.1)
-            self.head[2].bias.copy_(self.neutral)
+            self.head[2].get_parameter("weight").mul_(0.1)
+            self.head[2].get_parameter("bias").copy_(self.neutral)
         self.architecture = {"kind": self.kind, "width": width, "upsample": upsample}
 
     def forward(self, photographs: Tensor, pooled: Tensor) -> Tensor:
@@ -91,13 +93,13 @@ class ArbitraryNet(StyledNet):
             self.load_state_dict(other.state_dict())
             return
         with torch.no_grad():
-            self.head[2].bias.copy_(other.first_row())
+            self.head[2].get_parameter("bias").copy_(other.first_row())
 
     def name_of(self, paintings: Collection[str]) -> str:
         """It has no style of its own: those that `style=` names are held out."""
         return "any"
 
-    def pick(self, shares: Mapping[str, float] | None, info: dict, path: Path) -> "Painted":
+    def pick(self, shares: Shares | None, info: dict, path: str | Path) -> "Painted":
         if shares is None:
             raise UserError(f"{path} takes any painting: give style=painting.jpg")
         try:
@@ -145,11 +147,11 @@ class Painted:
     Raises UserError for a file that is no picture, or invalid shares.
     """
 
-    def __init__(self, net: ArbitraryNet, loss_network: LossNetwork, shares: Mapping[str, float], size: int):
+    def __init__(self, net: ArbitraryNet, loss_network: LossNetwork, shares: Shares, size: int):
         self.net, self.loss_network, self.pool, self.size = net, loss_network, Pooling(loss_network), size
         parts = scaled(shares.values(), f"style={dict(shares)}")
         self.rows = {path: self.row_of(load_rgb(path, size)) for path in shares}
-        self.row = sum(part * row for part, row in zip(parts, self.rows.values(), strict=True))
+        self.row = sum((part * row for part, row in zip(parts, self.rows.values(), strict=True)), torch.zeros(()))
 
     @torch.no_grad()
     def row_of(self, picture: Image.Image) -> Tensor:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastnst.errors import UserError, is_number
-from fastnst.models.net import Net
+from fastnst.models.net import Net, Shares
 from fastnst.models.transform_net import ReflectedConv2d, Residual, TransformNet, check_alike
 
 
@@ -39,11 +39,12 @@ class ConditionalColors(ReflectedConv2d):
     """
 
     def __init__(self, last: nn.Conv2d):
-        shape = last.in_channels, last.out_channels, last.kernel_size
-        super().__init__(*shape, padding=last.padding, padding_mode=last.padding_mode)
+        kernel = last.kernel_size[0]
+        super().__init__(last.in_channels, last.out_channels, kernel, padding=kernel // 2, padding_mode=last.padding_mode)
 
-    def forward(self, x: Tensor, matrices: Tensor, shifts: Tensor) -> Tensor:
-        """x: (N, C, H, W). matrices: (N, 9), row by row. shifts: (N, 3). Returns (N, 3, H, W)."""
+    def forward(self, x: Tensor, *numbers: Tensor) -> Tensor:
+        """x: (N, C, H, W). numbers: matrices, (N, 9), row by row, and shifts, (N, 3). Returns (N, 3, H, W)."""
+        matrices, shifts = numbers
         x = super().forward(x)
         return torch.einsum("nij,njhw->nihw", matrices.view(-1, 3, 3), x.to(matrices)) + shifts[..., None, None]
 
@@ -78,7 +79,9 @@ class StyledNet(Net):
             for name, module in list(parent.named_children()):
                 if isinstance(module, nn.InstanceNorm2d):
                     setattr(parent, name, ConditionalNorm(module.num_features))
-        self.body.layers[-1] = ConditionalColors(self.body.layers[-1])
+        last = self.body.layers[-1]
+        assert isinstance(last, nn.Conv2d)
+        self.body.layers[-1] = ConditionalColors(last)
         norms = [module for module in self.body.modules() if isinstance(module, ConditionalNorm)]
         self.parts = [norm.channels for norm in norms for _ in range(2)] + [9, 3]
         self.numbers = sum(self.parts)
@@ -100,15 +103,17 @@ class StyledNet(Net):
             for norm, scale, shift in zip(norms, parts[::2], parts[1::2], strict=True):
                 norm.weight.copy_(scale)
                 norm.bias.copy_(shift)
-            last, matrix = net.layers[-1], matrix.view(3, 3)
-            last.weight.copy_(torch.einsum("ij,jchw->ichw", matrix, last.weight))
-            last.bias.copy_(matrix @ last.bias + colors)
+            (weight, bias), matrix = net.layers[-1].parameters(), matrix.view(3, 3)
+            weight.copy_(torch.einsum("ij,jchw->ichw", matrix, weight))
+            bias.copy_(matrix @ bias + colors)
         return net.eval()
 
     def load_body(self, other: Net) -> None:
         """Takes the convolutions of another net, plain or styled. Raises UserError if it has another shape."""
-        check_alike(other.body, self.body)
-        self.body.load_state_dict(other.body.state_dict(), strict=False)
+        body = other.body
+        assert isinstance(body, TransformNet)  # of every `Net`
+        check_alike(body, self.body)
+        self.body.load_state_dict(body.state_dict(), strict=False)
 
 
 class MultiStyleNet(StyledNet):
@@ -118,6 +123,7 @@ class MultiStyleNet(StyledNet):
     """
 
     kind = "multi"
+    styles: list[str]
 
     def __init__(self, styles: Sequence[str], width: int = 16, upsample: str = "nearest"):
         super().__init__(width, upsample)
@@ -131,7 +137,7 @@ class MultiStyleNet(StyledNet):
         """photographs: (N, 3, H, W) in 0-1. styles: (N,), the number of each picture's style. Returns the same shape."""
         return self.restyle(photographs, self.rows[styles])
 
-    def choose(self, shares: Mapping[str, float]) -> TransformNet:
+    def choose(self, shares: Shares) -> TransformNet:
         """The ordinary net of a style, or of several whose embeddings are mixed by their shares, scaled to a sum of 1.
 
         Raises UserError for a style that is not there.
@@ -140,9 +146,9 @@ class MultiStyleNet(StyledNet):
             if style not in self.styles:
                 raise UserError(f"style={style}: this checkpoint has {', '.join(self.styles)}")
         parts = zip(shares, scaled(shares.values(), f"style={dict(shares)}"), strict=True)
-        return self.fold(sum(part * self.rows[self.styles.index(style)] for style, part in parts))
+        return self.fold(sum((part * self.rows[self.styles.index(style)] for style, part in parts), torch.zeros(())))
 
-    def pick(self, shares: Mapping[str, float] | None, info: dict, path: Path) -> TransformNet:
+    def pick(self, shares: Shares | None, info: dict, path: str | Path) -> TransformNet:
         if shares is None and len(self.styles) > 1:
             raise UserError(f"{path} holds {', '.join(self.styles)}: give style=NAME, or shares of several")
         return self.choose(shares or {self.styles[0]: 1.0})
@@ -158,10 +164,10 @@ class MultiStyleNet(StyledNet):
     def begin_from(self, other: Net, rows: Callable[[], Mapping[str, Tensor]]) -> None:
         """Takes another net's convolutions, and an embedding, (numbers,), for each style."""
         self.load_body(other)
-        rows = rows()
+        embeddings = rows()
         with torch.no_grad():
             for style, row in zip(self.styles, self.rows, strict=True):
-                row.copy_(rows[style])
+                row.copy_(embeddings[style])
 
 
 def scaled(shares: Iterable[float], option: str) -> list[float]:

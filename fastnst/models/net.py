@@ -3,8 +3,11 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
+
+Shares = Mapping[Any, float]  # by the names of styles, or by paintings: their files, or `Held`
 
 
 class Net(nn.Module, ABC):
@@ -32,7 +35,7 @@ class Net(nn.Module, ABC):
         return {style: self.first_row(style) for style in paintings}
 
     @abstractmethod
-    def fold(self, row: Tensor) -> nn.Module:
+    def fold(self, row: Tensor) -> Any:
         """The ordinary net of one embedding."""
 
     @abstractmethod
@@ -40,12 +43,12 @@ class Net(nn.Module, ABC):
         """Takes another net's weights. rows: gives its `first_rows`. Raises UserError if it has another shape."""
 
     @abstractmethod
-    def pick(self, shares: Mapping[str, float] | None, info: dict, path: Path) -> nn.Module:
+    def pick(self, shares: Shares | None, info: dict, path: str | Path) -> Any:
         """One style of a checkpoint: the shares of its styles' names, or of paintings' files; None in a net of one style.
 
         info, path: the checkpoint's. Returns what has `at`. Raises UserError if the shares do not fit.
         """
 
     @abstractmethod
-    def pick_painting(self, style: str, painting: Path, info: dict, path: Path) -> nn.Module:
+    def pick_painting(self, style: str, painting: Path, info: dict, path: Path) -> Any:
         """The ordinary net for a painting by its style's name. Raises UserError if that is not the style learnt."""

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastnst.errors import UserError
-from fastnst.models.net import Net
+from fastnst.models.net import Net, Shares
 
 
 class InstanceNorm(nn.InstanceNorm2d):
@@ -30,7 +30,7 @@ class InstanceNorm(nn.InstanceNorm2d):
 
 UPSAMPLES = ("antialiased", "nearest", "transposed")
 OUTPUTS = ("tanh", "linear")
-NORMS = {"instance": lambda c: InstanceNorm(c, affine=True), "batch": nn.BatchNorm2d}
+NORMS: dict[str, Callable[[int], nn.Module]] = {"instance": lambda c: InstanceNorm(c, affine=True), "batch": nn.BatchNorm2d}
 
 
 class TransformNet(Net):
@@ -108,7 +108,7 @@ class TransformNet(Net):
         """The embedding, (numbers,), with which a net of several styles and of the same convolutions equals this one."""
         norms = [module for module in self.modules() if isinstance(module, nn.InstanceNorm2d)]
         numbers = [numbers.detach() for norm in norms for numbers in (norm.weight, norm.bias)]
-        colors = self.layers[-1].bias.detach()
+        colors = self.layers[-1].get_parameter("bias").detach()
         return torch.cat([*numbers, torch.eye(3).to(colors).flatten(), torch.zeros_like(colors)])
 
     def fold(self, row: Tensor) -> "TransformNet":
@@ -121,7 +121,7 @@ class TransformNet(Net):
         check_alike(start, self)
         self.load_state_dict(start.state_dict())
 
-    def pick(self, shares: Mapping[str, float] | None, info: dict, path: Path) -> "TransformNet":
+    def pick(self, shares: Shares | None, info: dict, path: str | Path) -> "TransformNet":
         if shares is not None:
             raise UserError(f"style={', '.join(map(str, shares))}: {path} holds one style; leave style out")
         return self

@@ -5,10 +5,8 @@ import time
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import TQDMProgressBar
-from torch import Tensor
 
 from fastnst.training.failures import due
-from fastnst.training.module import StyleTransfer
 
 
 class Progress(TQDMProgressBar):
@@ -17,11 +15,11 @@ class Progress(TQDMProgressBar):
     Lightning's way, `self.log(..., prog_bar=True)`, would have a GPU waited for at each step.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.losses: dict[str, str] = {}
 
-    def get_metrics(self, trainer: pl.Trainer, module: StyleTransfer) -> dict[str, str]:
+    def get_metrics(self, trainer: pl.Trainer, module) -> dict:
         if due(trainer):
             logged = trainer.callback_metrics
             names = [name for name in module.objective.weights if f"train/{name}" in logged]
@@ -32,12 +30,12 @@ class Progress(TQDMProgressBar):
 class Panels(pl.Callback):
     """TensorBoard's pictures: each held-out photograph beside its restyled self, and once the style images."""
 
-    def on_train_start(self, trainer: pl.Trainer, module: StyleTransfer) -> None:
+    def on_train_start(self, trainer, module) -> None:
         if trainer.logger:
             for name, image in module.style_images.items():
                 trainer.logger.experiment.add_image(f"style/{name}", image[0], trainer.global_step)
 
-    def on_validation_batch_end(self, trainer, module, outputs: Tensor, batch: dict, batch_index: int, *_) -> None:
+    def on_validation_batch_end(self, trainer, module, outputs, batch: dict, batch_index: int, *_) -> None:
         if trainer.logger and trainer.is_global_zero and not trainer.sanity_checking:
             pair = torch.cat([batch["image"][0], outputs[0]], dim=2)
             trainer.logger.experiment.add_image(f"photograph | result/{batch_index}", pair, trainer.global_step)

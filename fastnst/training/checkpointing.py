@@ -65,7 +65,7 @@ class Checkpoints(Checkpoint):
                 signal.signal(number, self._note)  # for Lightning's, which it puts back what was there after fit
         # Lightning asks at each step whether the first process has had a signal, and a GPU waits for the answer. This
         # trainer's loop does not, until its training ends.
-        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
+        vars(trainer.fit_loop.epoch_loop)["_broadcast_sigterm_tensor"] = lambda: None
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         vars(trainer.fit_loop.epoch_loop).pop("_broadcast_sigterm_tensor", None)

@@ -35,7 +35,8 @@ def due(trainer: pl.Trainer) -> bool:
 
     A CPU need not wait for itself. A GPU must, and does so only when Lightning waits for it anyway, to log.
     """
-    return trainer.strategy.root_device.type == "cpu" or trainer.global_step % trainer.log_every_n_steps == 0
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it, undeclared
+    return trainer.strategy.root_device.type == "cpu" or trainer.global_step % every == 0
 
 
 class BadSteps(pl.Callback):
@@ -60,7 +61,8 @@ class BadSteps(pl.Callback):
             return
         self.count = self.count.to(bad.device) + bad
         if getattr(optimizer, "_step_supports_amp_scaling", False):
-            optimizer.found_inf = bad.float()  # a fused optimizer reads it on the device, which nobody waits for
+            # A fused optimizer reads it on the device, which nobody waits for. Torch does not declare it.
+            optimizer.found_inf = bad.float()  # type: ignore[attr-defined]
         elif bad:
             optimizer.zero_grad(set_to_none=True)  # parameters without a gradient are passed over
 
@@ -132,7 +134,7 @@ def one_line(trainer: pl.Trainer, folder: Path, reading: Reading) -> Iterator[No
         status = 128 + error.number if isinstance(error, Stopped) else 2
         if trainer.local_rank == 0 or not (isinstance(error, (Stopped, SharedError)) or _is_severed(error)):
             fail(message)
-        elif isinstance(trainer.strategy.cluster_environment, LightningEnvironment):
+        elif isinstance(getattr(trainer.strategy, "cluster_environment", None), LightningEnvironment):
             status = 0  # the process that started this one tells; any other status has Lightning kill it before that
         sys.exit(status)
 
@@ -166,6 +168,6 @@ def gather(mine: object) -> list:
     """Every process's value, in the order of ranks."""
     if not dist.is_initialized():
         return [mine]
-    values = [None] * dist.get_world_size()
+    values: list = [None] * dist.get_world_size()
     dist.all_gather_object(values, mine)
     return values

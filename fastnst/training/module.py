@@ -6,14 +6,17 @@ from collections.abc import Callable, Iterator, Mapping
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
+from fastnst.data.datamodule import CropData
 from fastnst.errors import SharedError
 from fastnst.losses.objective import Objective
 from fastnst.losses.terms import stability_loss
 from fastnst.losses.vgg_layers import STYLE_LAYERS
 from fastnst.models.arbitrary import ArbitraryNet, Pooling
 from fastnst.models.conditional import MultiStyleNet
+from fastnst.models.net import Net
 from fastnst.models.transform_net import TransformNet
 
 RIM = 8  # px
@@ -39,7 +42,7 @@ class StyleTransfer(pl.LightningModule):
 
     def __init__(
         self,
-        net: TransformNet,
+        net: Net,
         objective: Objective,
         optimizer: Callable,
         schedule: Callable,
@@ -49,7 +52,7 @@ class StyleTransfer(pl.LightningModule):
     ):
         super().__init__()
         # Channels-last is the layout that CPU and GPU convolutions are fastest in.
-        self.net = net.to(memory_format=torch.channels_last)
+        self.net: Net = net.to(memory_format=torch.channels_last)
         self.objective = objective.to(memory_format=torch.channels_last)
         self.make_optimizer, self.make_schedule, self.info = optimizer, schedule, info
         self.stability, self.style_images = stability, style_images
@@ -106,7 +109,7 @@ class StyleTransfer(pl.LightningModule):
         self.log_dict(logged, batch_size=1, sync_dist=True)
         return torch.cat(results, dim=3).float().clamp(0, 1)
 
-    def configure_optimizers(self) -> dict:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = self.make_optimizer(self.parameter_groups())
         for group in optimizer.param_groups:
             group["lr"] *= group.pop("rate", 1)
@@ -157,6 +160,7 @@ class AnyPainting(StyleTransfer):
     """
 
     net: ArbitraryNet
+    held_out: Tensor
 
     def __init__(self, net: ArbitraryNet, objective: Objective, *arguments, **named):
         super().__init__(net, objective, *arguments, **named)
@@ -164,10 +168,14 @@ class AnyPainting(StyleTransfer):
         pooled = [self.pool(self._features(image)) for image in self.style_images.values()]
         self.register_buffer("held_out", torch.cat(pooled), persistent=False)
 
+    @property
+    def data(self) -> CropData:
+        return self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it, undeclared
+
     def on_fit_start(self) -> None:
         if self.net.surveyed:  # in a run that is resumed, or that began from such a net
             return
-        batches = (batch["image"].to(self.device) for batch in self.trainer.datamodule.some_paintings())
+        batches = (batch["image"].to(self.device) for batch in self.data.some_paintings())
         self.net.survey(torch.cat([self.pool(self._features(self._resized(x, number))) for number, x in enumerate(batches)]))
         # Machines may round differently: all take the first one's result.
         mean, axes = self.trainer.strategy.broadcast((self.net.mean.cpu(), self.net.axes.cpu()))
@@ -175,7 +183,7 @@ class AnyPainting(StyleTransfer):
         self.net.axes.copy_(axes)
 
     def condition(self, batch: dict) -> tuple[Condition, Paintings]:
-        paintings = self.trainer.strategy.batch_to_device(self.trainer.datamodule.next_paintings())
+        paintings = self.trainer.strategy.batch_to_device(self.data.next_paintings())
         batch["bad"] += paintings["bad"]
         images = self._resized(paintings["image"], self.global_step).contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
@@ -200,4 +208,8 @@ class AnyPainting(StyleTransfer):
         return F.interpolate(paintings, (chosen, chosen), mode="bicubic", antialias=True).clamp(0, 1)
 
 
-MODULES = {TransformNet: StyleTransfer, MultiStyleNet: ManyStyles, ArbitraryNet: AnyPainting}
+MODULES: dict[type[Net], type[StyleTransfer]] = {
+    TransformNet: StyleTransfer,
+    MultiStyleNet: ManyStyles,
+    ArbitraryNet: AnyPainting,
+}

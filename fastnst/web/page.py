@@ -32,7 +32,9 @@ class Studio:
         if not files:
             raise UserError(f"checkpoints={checkpoints}: no .safetensors in it; give another folder, or a checkpoint")
         self.nets = {file.stem: load_net(file) for file in files}
-        self.styles, self.any_painting = {}, set()  # of each, by its name on the page: its checkpoint, and its name there
+        # Of each, by its name on the page: its checkpoint, and its name there.
+        self.styles: dict[str, tuple[str, str | Path | None]] = {}
+        self.any_painting: set[str] = set()
         for stem, (net, _) in self.nets.items():
             if net.styles:
                 self.styles |= {f"{stem}: {style}": (stem, style) for style in net.styles}

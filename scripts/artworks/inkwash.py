@@ -38,7 +38,7 @@ def draw(seed: int = 0, width: int = 1152, height: int = 864) -> Image.Image:
 def mountain(rng: np.random.Generator, w: int, h: int, top: float, height: float, ink: float) -> np.ndarray:
     """Ink density (h, w) of one range: a wash below its ridge, fading into mist, and dry strokes down its slopes."""
     x = np.linspace(0, 1, w)
-    ridge = sum(np.abs(np.sin(x * f * rng.uniform(0.8, 1.2) + rng.uniform(0, 6))) / f**0.8 for f in (4, 9, 21, 47))
+    ridge = sum((np.abs(np.sin(x * f * rng.uniform(0.8, 1.2) + rng.uniform(0, 6))) / f**0.8 for f in (4, 9, 21, 47)), 0 * x)
     ridge = h * (top + height * (1.6 - ridge / ridge.max() * 1.6))
     below = (np.arange(h)[:, None] - ridge[None, :]) / h
     wet = 1 + 0.35 * fractal(rng, w, h, 10)

@@ -193,7 +193,7 @@ class Floor:
 
     def rows(self, rng: np.random.Generator) -> list[Stone]:
         """Stones along every outline, row by row, as far as that outline is the nearest."""
-        stones = []
+        stones: list[Stone] = []
         for i, figure in enumerate(self.design):
             first = len(stones)
             for j in range(max(i, 1), len(self.design)):
@@ -220,7 +220,7 @@ class Floor:
     def fillers(self, stones: list[Stone]) -> list[Stone]:
         """Stones for the places which none of `stones` reaches, each in the middle of the row that it is in."""
         _, nearness = self.share_out(stones)
-        added = []
+        added: list[Stone] = []
         for y, x in 4 * np.argwhere(nearness[::4, ::4] > 1.25):
             i, cell = self.figure[y, x], self.cell(x, y)
             side, angle, distance = self.design[i].side, self.angle[cell], self.distance[cell]
@@ -236,7 +236,7 @@ class Floor:
         for n, s in enumerate(stones):
             reach = 1.8 * max(s.across, s.along)
             window = tuple(slice(max(0, int(v - reach)), max(0, int(v + reach))) for v in (s.y, s.x))
-            near, (dy, dx) = nearness[window], (np.float32(np.arange(v.start, v.stop)) for v in window)
+            near, (dy, dx) = nearness[window], (np.arange(v.start, v.stop, dtype=np.float32) for v in window)
             dy, dx = dy[: near.shape[0], None] - s.y, dx[: near.shape[1]] - s.x
             cos, sin = math.cos(s.angle), math.sin(s.angle)
             d = np.maximum(np.abs(dx * cos + dy * sin) / s.across, np.abs(dy * cos - dx * sin) / s.along)
@@ -256,9 +256,9 @@ class Floor:
         stone = blurred(edge, 2.3) + 3.5 * grain < 17
         bevel = (np.add(*np.gradient(blurred(stone, 2.2))) / 56).clip(-1, 1)
         x, y, size = np.array([(s.x, s.y, s.across) for s in stones], np.float32).T
-        row, place = np.int_(self.distance[self.cell(x, y)] / (2 * size)), self.place[self.cell(x, y)]
-        color = [self.design[s.figure].color(r, p) for s, r, p in zip(stones, row, place, strict=True)]
-        color = np.array(color) * rng.normal(1, 0.12, (len(stones), 1)) + rng.normal(0, 9, (len(stones), 3))
+        row, place = (self.distance[self.cell(x, y)] / (2 * size)).astype(int), self.place[self.cell(x, y)]
+        colors = [self.design[s.figure].color(r, p) for s, r, p in zip(stones, row, place, strict=True)]
+        color = np.array(colors) * rng.normal(1, 0.12, (len(stones), 1)) + rng.normal(0, 9, (len(stones), 3))
         tilt_x, tilt_y = rng.normal(0, 0.10, (2, len(stones))) / size
         py, px = np.mgrid[0 : self.h, 0 : self.w].astype(np.float32)
         light = 1 + tilt_x[owner] * (px - x[owner]) + tilt_y[owner] * (py - y[owner]) + 0.06 * grain + 0.38 * bevel

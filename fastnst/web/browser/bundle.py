@@ -28,6 +28,8 @@ def export_page(onnx_file: Path, folder: Path) -> None:
         (archive,) = Path(temporary).glob("*.tgz")
         with tarfile.open(archive) as package:
             for name in RUNTIME_FILES:
-                write_bytes(folder / name, package.extractfile(f"package/dist/{name}").read())
+                file = package.extractfile(f"package/dist/{name}")
+                assert file is not None  # no folder
+                write_bytes(folder / name, file.read())
     write_bytes(folder / "index.html", PAGE.read_bytes())
     write_bytes(folder / "style.onnx", onnx_file.read_bytes())
