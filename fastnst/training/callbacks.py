@@ -15,7 +15,7 @@ class Progress(TQDMProgressBar):
     Lightning's way, `self.log(..., prog_bar=True)`, would have a GPU waited for at each step.
     """
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
         self.losses: dict[str, str] = {}
 
