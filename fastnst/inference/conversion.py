@@ -171,7 +171,7 @@ def _read_onnx(path: Path) -> dict[str, Tensor]:
 
 
 def _is_of_pytorch_examples(graph: Any) -> bool:
-    """Whether a graph does what that net does, whatever its names and the version of the exporter."""
+    """Whether a graph has that net's layers, whichever version of torch's exporter wrote it."""
     makers = {output: node for node in graph.node for output in node.output}
     operators = [node.op_type for node in graph.node]
     wanted = {"Conv": 16, "InstanceNormalization": 15, "Relu": 10}  # as many, and a picture straight in and straight out
@@ -179,7 +179,9 @@ def _is_of_pytorch_examples(graph: Any) -> bool:
         return False
     first, last = graph.node[operators.index("Conv")], makers.get(graph.output[0].name)
     padding = makers.get(first.input[0])
-    if last is None or last.op_type != "Conv" or padding is None or padding.input[0] not in {i.name for i in graph.input}:
+    if last is None or padding is None or (padding.op_type, last.op_type) != ("Pad", "Conv"):
+        return False
+    if padding.input[0] not in {given.name for given in graph.input}:
         return False
     modes = {"Pad": b"reflect", "Upsample": b"nearest", "Resize": b"nearest"}
     given = {(node.op_type, part.s) for node in graph.node for part in node.attribute if part.name == "mode"}

@@ -264,9 +264,17 @@ def appended(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
+def scaled(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with its input doubled."""
+    model.graph.node.insert(0, helper.make_node("Add", ["input1", "input1"], ["doubled"]))
+    model.graph.node[1].input[0] = "doubled"
+    return model
+
+
 @pytest.mark.parametrize(
     "make, message",
     [
+        (scaled, "operators are not those"),
         (appended, "operators are not those"),
         (lambda model: changed(model, "Relu", operator="Elu"), "operators are not those"),
         (lambda model: changed(model, "Pad", mode="edge"), "operators are not those"),
