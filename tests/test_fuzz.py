@@ -1,6 +1,6 @@
 """Broken files by the thousand: each is restyled or refused with a UserError, and leaves nothing else behind.
 
-FASTNST_FUZZ=10000 python -m pytest -q tests/test_fuzz.py --timeout 0   tries so many, and prints the counts.
+FASTNST_FUZZ=10000 python -m pytest -q tests/test_fuzz.py --timeout 0   tries so many. Each test prints its counts.
 """
 
 import collections
@@ -11,6 +11,7 @@ import pickle
 import struct
 import warnings
 import zlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +31,15 @@ from fastnst.models.transform_net import TransformNet
 from fastnst.web.page import Studio
 
 EXAMPLES = int(os.environ.get("FASTNST_FUZZ", "400"))
-COUNTS: collections.Counter = collections.Counter()
+
+
+def examples(share: float) -> int:
+    return max(10, round(EXAMPLES * share))
 
 
 def fuzz(share: float):
     return settings(
-        max_examples=max(10, round(EXAMPLES * share)), deadline=None, database=None, derandomize=True,
+        max_examples=examples(share), deadline=None, database=None, derandomize=True,
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
 
@@ -64,7 +68,55 @@ def corpus() -> list[bytes]:
         encoded(picture(0, 500, 1), "PNG"), b"", b"\0" * 500, b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%PDF-1.4",
     ]  # fmt: skip
     files += [encoded(rgb, kind, exif=tags) for kind in ("JPEG", "PNG", "WEBP") for tags in broken_exifs()]
-    return [*files, bomb(100_000, 100_000), bomb(12_000, 12_000), png(20, 20, 3, b"\0" * 21 * 20)]
+    return [*files, *shapes(), *broken_palettes(), *metadata(), bomb(100_000, 100_000), bomb(12_000, 12_000)]
+
+
+def shapes() -> list[bytes]:
+    """Pictures of odd shapes: lines, points, hardly any px in one direction."""
+    sizes = [(1, 1), (1, 500), (2, 300), (300, 3), (4, 3000), (3000, 4), (20_000, 16), (16, 20_000), (65_500, 1), (17, 17)]
+    return [encoded(Image.new("RGB", size, "teal"), kind) for size in sizes for kind in ("PNG", "JPEG")]
+
+
+def broken_palettes() -> list[bytes]:
+    """Indexed pictures whose palette is missing, short, uneven, too long, or which say too much of its transparency."""
+    pixels = b"".join(b"\0" + bytes((i * 20 + j) % 256 for j in range(20)) for i in range(20))
+    palettes = [None, b"", b"\1\2\3", b"\1\2\3\4", bytes(range(255)) * 3, bytes(1000)]
+    files = [png(20, 20, 3, pixels, b"" if p is None else chunk(b"PLTE", p)) for p in palettes]
+    files += [png(20, 20, 3, pixels, chunk(b"PLTE", b"\1\2\3") + chunk(b"tRNS", bytes(n))) for n in (0, 1, 300)]
+    files += [png(20, 20, 2, b"\0" * 61 * 20, chunk(b"tRNS", bytes(n))) for n in (1, 6, 300)]  # of RGB it is one colour
+    indexed = picture(0, 40, 30).convert("P")
+    gif, bmp = bytearray(encoded(indexed, "GIF")), bytearray(encoded(indexed, "BMP"))
+    gif[10] &= 0x7F  # no palette for all frames
+    files.append(bytes(gif))
+    for colours in (1, 257, 2**31):
+        bmp[46:50] = struct.pack("<I", colours)
+        files.append(bytes(bmp))
+    return [*files, encoded(indexed, "TIFF"), encoded(indexed, "TGA"), encoded(indexed, "GIF", transparency=300 % 256)]
+
+
+def metadata() -> list[bytes]:
+    """Whole pictures that say odd things of themselves: profiles, XMP, texts, comments, resolutions, gamma."""
+    rgb = picture(0, 40, 30)
+    xmp = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf tiff:Orientation='%s'/></x:xmpmeta>"
+    files = [encoded(rgb, kind, icc_profile=profile) for kind in ("JPEG", "PNG", "WEBP") for profile in (b"no", bytes(4000))]
+    files += [encoded(rgb, kind, xmp=xmp % turn) for kind in ("JPEG", "WEBP") for turn in (b"6", b"9", b"\xff", b"<" * 999)]
+    files += [encoded(rgb, "JPEG", dpi=(0, 65535)), encoded(rgb, "JPEG", comment=b"\xff\0" * 20_000)]
+    deep = b"<a>" * 10_000
+    for kind, body in (
+        (b"tEXt", b"no end"), (b"zTXt", b"bomb\0\0" + zlib.compress(bytes(10**8), 9)), (b"zTXt", b"a\0\0no zlib"),
+        (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + deep), (b"iTXt", b""), (b"iCCP", b"a\0\0no zlib"), (b"iCCP", b""),
+        (b"gAMA", bytes(4)), (b"gAMA", b"\1"), (b"cHRM", b"\xff" * 32), (b"cHRM", b""), (b"pHYs", bytes(9)), (b"pHYs", b""),
+        (b"eXIf", b"II*\0"), (b"eXIf", b"Exif\0\0"), (b"acTL", bytes(8)), (b"acTL", b"\xff" * 8), (b"sRGB", b""),
+    ):  # fmt: skip
+        files.append(png(20, 20, 2, b"\0" * 61 * 20, chunk(kind, body)))
+    jpeg = encoded(rgb, "JPEG")
+    for number, body in (
+        (0xED, b"Photoshop 3.0\x008BIM\4\4\0\0\xff\xff"),
+        (0xEE, b"Adobe\0\x64\0\0\0\0\2"),
+        (0xE2, b"MPF\0II*\0"),
+    ):
+        files.append(jpeg[:2] + struct.pack(">BBH", 0xFF, number, len(body) + 2) + body + jpeg[2:])
+    return files
 
 
 def broken_exifs() -> list[bytes]:
@@ -80,14 +132,15 @@ def broken_exifs() -> list[bytes]:
     return [head + struct.pack("<HHHI", 1, tag, kind, 1) + value + b"\0" * 4 + more for tag, kind, value, more in tags]
 
 
-def png(width: int, height: int, colours: int, pixels: bytes) -> bytes:
-    """A PNG whose header may claim more than there is, such as colours from a palette (3)."""
+def chunk(kind: bytes, body: bytes) -> bytes:
+    """A piece of a PNG."""
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    header = struct.pack(">IIBBBBB", width, height, 8, colours, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
+def png(width: int, height: int, colours: int, pixels: bytes, before: bytes = b"") -> bytes:
+    """A PNG whose header may claim more than there is, such as colours from a palette (3). before: chunks that go first."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, colours, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + before + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
 
 
 def bomb(width: int, height: int) -> bytes:
@@ -113,18 +166,32 @@ def broken(draw, files: list[bytes]) -> bytes:
     return bytes(data)
 
 
-def attempt(kind: str, work) -> bool:
-    """Whether `work` succeeds; it may raise a UserError of one line, and nothing else."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            work()
-        COUNTS[f"{kind}: restyled or loaded"] += 1
+@pytest.fixture
+def attempt(capsys):
+    """Whether some work succeeds; it may raise a UserError of one line, and nothing else. The counts are printed."""
+    counts = collections.Counter(done=0, refused=0)
+
+    def attempt(work) -> bool:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                work()
+        except UserError as error:
+            counts["refused"] += 1
+            assert str(error).strip() and len(str(error)) < 600 and len(str(error).splitlines()) == 1
+            return False
+        counts["done"] += 1
         return True
-    except UserError as error:
-        COUNTS[f"{kind}: refused"] += 1
-        assert str(error).strip() and len(str(error)) < 600
-        return False
+
+    attempt.counts = counts
+    yield attempt
+    with capsys.disabled():
+        print(f" {counts['done']} done, {counts['refused']} refused ", end="")
+
+
+def check_both(attempt, share: float) -> None:
+    """That so many were tried, and that there were some of each kind."""
+    assert attempt.counts.total() >= 0.95 * examples(share) and min(attempt.counts.values()) > 0
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +207,7 @@ def stylizer(place):
     return Stylizer(place / "checkpoints" / "style.safetensors")
 
 
-def test_inference(place, stylizer):
+def test_inference(place, stylizer, attempt):
     folder = place / "inference"
     folder.mkdir()
 
@@ -151,16 +218,17 @@ def test_inference(place, stylizer):
             left.unlink()
         source, target = folder / f"in{suffix}", folder / f"out{written_as}"
         source.write_bytes(data)
-        done = attempt("inference", lambda: stylize_file(stylizer, source, target, size))
+        done = attempt(lambda: stylize_file(stylizer, source, target, size))
         assert target.exists() == done
         if done:
             load_rgb(target)
         assert {p.name for p in folder.iterdir()} == {source.name} | ({target.name} if done else set())
 
     run()
+    check_both(attempt, 0.5)
 
 
-def test_page(place):
+def test_page(place, attempt):
     folder = place / "page"
     folder.mkdir()
     studio = Studio(place / "checkpoints", folder, 1e6)
@@ -171,18 +239,19 @@ def test_page(place):
     def run(data, strength, preserve_color, style_scale):
         source.write_bytes(data)
         before = set(folder.rglob("*"))
-        done = attempt("page", lambda: studio.restyle(str(source), "style", Controls(strength, preserve_color, style_scale)))
+        done = attempt(lambda: studio.restyle(str(source), "style", Controls(strength, preserve_color, style_scale)))
         assert len(set(folder.rglob("*")) - before) == (2 if done else 0)  # a picture in a folder of its own
 
     run()
+    check_both(attempt, 0.2)
 
 
-def test_every_kind_of_metadata_and_palette(place, stylizer):
+def test_every_kind_of_metadata_and_palette(place, stylizer, attempt):
     """Those whose picture is whole are restyled, upright where that can be told; a palette that is missing is said."""
     for kind in ("JPEG", "PNG", "WEBP"):
         for tags in broken_exifs():
             (place / "metadata.img").write_bytes(encoded(picture(0, 40, 30), kind, exif=tags))
-            assert attempt("metadata", lambda: stylize_file(stylizer, place / "metadata.img", place / "metadata.png"))
+            assert attempt(lambda: stylize_file(stylizer, place / "metadata.img", place / "metadata.png"))
             decode((place / "metadata.img").read_bytes(), 16)  # as training reads it
     (place / "metadata.img").write_bytes(png(20, 20, 3, b"\0" * 21 * 20))
     with pytest.raises(UserError, match="without a palette"):
@@ -203,7 +272,7 @@ class Code:
         return os.system, (f"touch '{self.marker}'",)
 
 
-def test_checkpoints(place, stylizer):
+def test_checkpoints(place, stylizer, attempt):
     folder, marker = place / "broken", place / "executed"
     folder.mkdir()
     weights = {key: value.contiguous() for key, value in stylizer.nets[0].state_dict().items()}
@@ -226,24 +295,79 @@ def test_checkpoints(place, stylizer):
     def run(data, suffix):
         path = folder / f"net{suffix}"
         path.write_bytes(data)
-        if attempt("checkpoint", lambda: load_net(path)):
+        if attempt(lambda: load_net(path)):
             load_net(path)[0](torch.zeros(1, 3, 16, 16))
         assert not marker.exists()
         path.unlink()
 
     run()
+    check_both(attempt, 0.3)
 
 
-def test_links(place):
-    (place / "loop.safetensors").symlink_to(place / "loop.safetensors")
-    (place / "folder.safetensors").symlink_to(place)
-    (place / "gone.safetensors").symlink_to(place / "nowhere")
-    (place / "device.safetensors").symlink_to("/dev/zero")
-    for name in ("loop", "folder", "gone", "device"):
-        assert not attempt("link", lambda name=name: load_net(place / f"{name}.safetensors"))
+def test_links(place, stylizer, attempt):
+    for suffix, read in (
+        (".safetensors", load_net),
+        (".png", load_rgb),
+        (".jpg", lambda path: stylize_file(stylizer, path, place / "links" / "out.png")),
+    ):
+        links = {"loop": place / f"loop{suffix}", "folder": place, "gone": place / "nowhere", "device": "/dev/zero"}
+        for name, target in links.items():
+            path = place / f"{name}{suffix}"
+            path.symlink_to(target)
+            assert not attempt(lambda read=read, path=path: read(path))
+            path.unlink()
+    assert not (place / "links").exists()
+
+    picture(0, 24, 20).save(place / "photo.png")
+    (place / "itself.png").symlink_to(place / "itself.png")
+    assert attempt(lambda: stylize_file(stylizer, place / "photo.png", place / "itself.png"))
+    assert load_rgb(place / "itself.png").size == (24, 20)  # in the link's place
+    (place / "within").symlink_to(place / "within")
+    assert not attempt(lambda: stylize_file(stylizer, place / "photo.png", place / "within" / "out.png"))
 
 
-def test_report(capsys):
-    with capsys.disabled():
-        print("\n" + "; ".join(f"{name} {count}" for name, count in sorted(COUNTS.items())))
-    assert sum(COUNTS.values()) >= EXAMPLES * 0.95
+def test_names(place, stylizer, attempt):
+    """A picture's name, on a disk and on the page, may be anything that the system takes."""
+    folder = place / "names"
+    folder.mkdir()
+    odd = [
+        "'a'",
+        '"',
+        "${x}",
+        "$(x)",
+        "a\\",
+        "~",
+        "-rf",
+        " ",
+        "..a",
+        "[0]",
+        "*?",
+        "a\nb",
+        "\x1b[2J",
+        "%s%n",
+        "é",
+        "e\u0301",
+        "\u202e",
+    ]
+    names = [
+        *odd,
+        "a" * 240,
+        "画" * 80,
+        b"\xff\xfe".decode("utf-8", "surrogateescape"),
+        "a,b=c",
+        "{a: 1}",
+        "null",
+        "CON",
+        "<b>",
+    ]
+    (folder / "page").mkdir()
+    studio = Studio(place / "checkpoints", folder / "page", 1e6)
+    for name in names:
+        source, target = folder / f"{name}.png", folder / f"{name}.jpg"
+        works = partial(stylize_file, stylizer, source, target), partial(studio.restyle, str(source), "style", Controls())
+        picture(0, 24, 20).save(source)
+        assert all([attempt(work) for work in works]) and load_rgb(target).size == (24, 20)
+        source.write_bytes(b"no picture")
+        assert not any([attempt(work) for work in works])
+    made = [path.relative_to(folder / "page") for path in (folder / "page").rglob("*.png")]
+    assert len(made) == len(names) and all(len(path.parts) == 2 for path in made)

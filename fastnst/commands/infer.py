@@ -1,5 +1,6 @@
 """Restyles a picture, a folder, a glob or a film with a checkpoint."""
 
+import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -95,7 +96,7 @@ def infer_film(
     stylizer: Stylizer, source: Path, target: Path, size: int | None, controls: Controls, temporal: float
 ) -> None:
     """Restyles a film, with a progress bar. Raises UserError if it cannot be done."""
-    if target.resolve() == source.resolve():
+    if os.path.realpath(target) == os.path.realpath(source):
         raise UserError(f"out={target}: this is the film itself; give another name")
     with tqdm(unit="frame", desc=source.name) as bar:
 

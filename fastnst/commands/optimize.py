@@ -1,5 +1,6 @@
 """Optimization-based style transfer of one photograph, coarse to fine: read `optimize_file` from top to bottom."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ def optimize_file(cfg: DictConfig) -> Path:
     out, run_dir = path_of(cfg, "out"), path_of(cfg, "run_dir")
     target = out / f"{content.stem}_{style}_{cfg.recipe_name}.png" if is_folder(out) else out
     for source in (content, painting_file):
-        if source.resolve().parent == target.resolve().parent and source.stem.startswith(target.stem):
+        lie = [os.path.dirname(os.path.realpath(path)) for path in (source, target)]
+        if lie[0] == lie[1] and source.stem.startswith(target.stem):
             raise UserError(f"out={out}: {source} might be overwritten; give another name")
     device = best_device()
     layers = [cfg.loss.content_layer, *cfg.loss.style_layers]

@@ -20,7 +20,7 @@ from fastnst.files import check_file
 from fastnst.images import load_rgb, to_tensor
 from fastnst.losses.vgg_layers import STYLE_LAYERS
 from fastnst.memory import keep_freed_memory
-from fastnst.training.callbacks import Panels, Progress, Throughput
+from fastnst.training.callbacks import Panels, Progress, Throughput, own_lines
 from fastnst.training.checkpointing import LAST, Checkpoints, WholeCheckpoints, check_same, newest
 from fastnst.training.failures import BadFiles, BadSteps, one_line
 from fastnst.training.module import MODULES
@@ -38,6 +38,7 @@ LEAST = {
 }
 
 
+@own_lines()
 def train(cfg: DictConfig) -> dict[str, float]:
     """Runs the training that `cfg` (configs/train.yaml) describes and exports `cfg.out`. Returns the validation losses.
 
@@ -110,11 +111,16 @@ def train(cfg: DictConfig) -> dict[str, float]:
         if trainer.is_global_zero:
             check_file(out)
             begin(run_dir, config, taken=cfg.ckpt is not None)
+            print(f"device: {trainer.strategy.root_device}" + f", {trainer.world_size} processes" * (trainer.world_size > 1))
+            if cfg.ckpt is not None:
+                print(f"resumes: {resume or 'nothing, as no run of this style has a checkpoint'}")
             trainer.logger.experiment.add_text("config", f"```yaml\n{config}\n```")
         trainer.fit(module, data, ckpt_path=resume, weights_only=True)
         trainer.save_checkpoint(run_dir / LAST)
         (losses,) = trainer.validate(module, data, verbose=False)
     if trainer.is_global_zero:
+        if trainer.global_step < cfg.trainer.max_steps:
+            print(f"ended early: after {trainer.global_step} of {cfg.trainer.max_steps} steps")
         if out.exists():
             print(f"replaced: the {out} that was there")
         export(out, net, module.info | {"steps": trainer.global_step, "validation": losses})

@@ -56,7 +56,7 @@ def _restyle(stylizer: Stylizer, film, result, size: int | None, controls: Contr
     rate = video.average_rate or 25
     total = video.frames or (int(film.duration / 1e6 * rate) if film.duration else None)
     sounds = {sound: result.add_stream_from_template(sound) for sound in film.streams.audio}
-    encoder, done = None, 0
+    encoder, done, time = None, 0, None
     packets: list = []  # of sound, held until the stream of pictures is there: a container's header names all its streams
     for frames in _batches(film, video, sounds, packets):
         upright = [Image.fromarray(np.rot90(f.to_ndarray(format="rgb24"), f.rotation // 90)) for f in frames]
@@ -75,7 +75,9 @@ def _restyle(stylizer: Stylizer, film, result, size: int | None, controls: Contr
             picture = picture.reformat(
                 format="yuv420p", dst_colorspace=_matrix(video), dst_color_range=video.codec_context.color_range or 1
             )
-            picture.pts, picture.time_base = frame.pts, frame.time_base
+            # AVI does not tell when a frame is shown, and FFmpeg's guess may go back.
+            time = frame.pts if time is None or (frame.pts or time) > time else time + 1
+            picture.pts, picture.time_base = time, frame.time_base
             result.mux(encoder.encode(picture))
             done += 1
             progress(done, total)

@@ -254,7 +254,7 @@ def stylize_file(
     or `target` cannot be written.
     """
     check_suffix(target)
-    if target.resolve() == source.resolve():
+    if os.path.realpath(target) == os.path.realpath(source):  # resolve() raises on a link to itself
         raise UserError(f"out={target}: this is the photograph itself; give another name")
     try:
         with Image.open(source) as image:

@@ -1,12 +1,38 @@
-"""What is seen of a run while it trains: the progress bar, TensorBoard's pictures, images per second."""
+"""What is seen of a run while it trains: its lines, the progress bar, TensorBoard's pictures, images per second."""
 
+import logging
 import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import TQDMProgressBar
+from pytorch_lightning.utilities.warnings import PossibleUserWarning
 
 from fastnst.training.failures import due
+
+
+@contextmanager
+def own_lines() -> Iterator[None]:
+    """Within it Lightning is silent but for its warnings, less those that it calls possibly false: here they are.
+
+    They are advice on loaders and intervals, and that a run resumed within an epoch is unreliable, which the project's own
+    stream of photographs is not.
+    """
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PossibleUserWarning)
+        warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning|lightning_fabric")  # of its code
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 class Progress(TQDMProgressBar):

@@ -15,8 +15,9 @@ import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 from pytorch_lightning.plugins.environments import LightningEnvironment
-from pytorch_lightning.utilities import rank_zero_warn
+from pytorch_lightning.utilities import rank_zero_only
 from torch.optim import Optimizer
+from tqdm import tqdm
 
 from fastnst.data.workers import Reading
 from fastnst.errors import SharedError, UserError, fail, line_of
@@ -37,6 +38,12 @@ def due(trainer: pl.Trainer) -> bool:
     """
     every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it, undeclared
     return trainer.strategy.root_device.type == "cpu" or trainer.global_step % every == 0
+
+
+@rank_zero_only
+def tell(message: str) -> None:
+    """One line on stderr, above the progress bar, of the first process alone."""
+    tqdm.write(f"warning: {message}", file=sys.stderr)
 
 
 class BadSteps(pl.Callback):
@@ -80,9 +87,7 @@ class BadSteps(pl.Callback):
                 "resume from it with a lower optimizer.lr"
             )
         if count > self.told:
-            rank_zero_warn(
-                f"a gradient was not finite: step {trainer.global_step} or one shortly before is skipped ({count} so far)"
-            )
+            tell(f"a gradient was not finite: step {trainer.global_step} or one shortly before is skipped ({count} so far)")
             self.told = count
 
     def state_dict(self) -> dict:
@@ -104,7 +109,7 @@ class BadFiles(pl.Callback):
             return
         for path in sorted(set().union(*gather(self.new)) - self.known):
             self.known.add(path)
-            rank_zero_warn(f"{path} cannot be read as a photograph and is skipped ({len(self.known)} so far)")
+            tell(f"{path} cannot be read as a photograph and is skipped ({len(self.known)} so far)")
         self.new = set()
         module.log("data/bad_files", float(len(self.known)))
 

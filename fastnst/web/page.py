@@ -1,10 +1,13 @@
 """A page on localhost: drop a photograph, choose a style, compare, download."""
 
+import html
 import os
+import re
 import shutil
 import signal
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -18,6 +21,18 @@ from fastnst.shipped import ARTWORKS, checkpoint_file
 
 THUMBNAIL = 160  # px
 VISITORS = 50  # who may wait at once
+ENVELOPE = 100_000  # bytes that a request may have beside a picture
+CSS = """
+#styles .caption-label { white-space: normal; max-width: 100%; padding: 2px 6px; line-height: 1.2; }
+#styles .thumbnail-item.selected { outline: 3px solid var(--color-accent); }
+#message p { color: var(--error-text-color); background: var(--error-background-fill); padding: 8px 12px; }
+"""
+
+
+def title_of(name: str) -> str:
+    """A style's name as people write it, such as Great Wave or Base: Composition VII."""
+    words = name.replace("_", " ").split(" ")
+    return " ".join(word.upper() if re.fullmatch("[ivx]+", word) else word[:1].upper() + word[1:] for word in words)
 
 
 class Studio:
@@ -54,10 +69,11 @@ class Studio:
         return Stylizer((choose_style(net, info, stem, painting or style), info))
 
     def thumbnails(self) -> list[tuple[Image.Image, str]]:
-        """Each style at work on the same picture, with its name."""
+        """Each style at work on the same picture, with its title."""
         with Image.open(ARTWORKS / "inkwash.jpg") as file:
             sample = fit(file.convert("RGB"), 2 * THUMBNAIL)
-        return [(self.stylizer(name)(sample).resize((THUMBNAIL, THUMBNAIL * 3 // 4)), name) for name in self.styles]
+        size = THUMBNAIL, THUMBNAIL * 3 // 4
+        return [(self.stylizer(name)(sample).resize(size), title_of(name)) for name in self.styles]
 
     def restyle(self, file: str | None, style: str, controls: Controls, painting: str | None = None):
         """The photograph and its result for the slider, and the result's PNG, at full resolution.
@@ -103,12 +119,14 @@ def build_page(studio: Studio):
 
     def restyle(file, style, strength, preserve_color, style_scale, painting):
         try:
-            return studio.restyle(file, style, Controls(strength, preserve_color, style_scale), painting)
-        except UserError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            pictures, result = studio.restyle(file, style, Controls(strength, preserve_color, style_scale), painting)
+        except UserError as error:  # a result that is there stays
+            return gr.skip(), gr.skip(), gr.update(value=f'<p role="alert">{html.escape(str(error))}</p>', visible=True)
+        return pictures, gr.update(value=result, visible=True), gr.update(value="", visible=False)
 
     names = list(studio.styles)
     ready = [name for name in names if name not in studio.any_painting]  # these need nothing but the photograph
+    first = (ready or names)[0]
     with gr.Blocks(title="fastnst", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         gr.Markdown("# fastnst\nDrop a photograph, choose a style, compare, download.")
         with gr.Row():
@@ -119,8 +137,9 @@ def build_page(studio: Studio):
                 gallery = gr.Gallery(
                     studio.thumbnails(), label="Styles", columns=4, height=300 if len(names) > 4 else 165,
                     object_fit="cover", allow_preview=False, interactive=False, buttons=[], elem_id="styles",
+                    selected_index=names.index(first), show_label=False,
                 )  # fmt: skip
-                style = gr.Dropdown(names, value=(ready or names)[0], label="Style", elem_id="style")
+                style = gr.Dropdown([(title_of(name), name) for name in names], value=first, label="Style", elem_id="style")
                 painting = gr.File(
                     label="Your painting", file_types=["image"], type="filepath", elem_id="painting", height=120,
                     visible=not ready,
@@ -128,26 +147,46 @@ def build_page(studio: Studio):
                 strength = gr.Slider(0, 1, 1.0, step=0.05, label="Strength")
                 style_scale = gr.Slider(0.5, 2, 1.0, step=0.1, label="Size of strokes")
                 preserve_color = gr.Checkbox(label="Keep the photograph's colours")
-                button = gr.Button("Restyle", variant="primary", elem_id="restyle")
             with gr.Column():
+                with gr.Row():  # at the top, where they are seen without scrolling however many styles there are
+                    button = gr.Button("Restyle", variant="primary", elem_id="restyle")
+                    download = gr.DownloadButton("Download at full resolution", elem_id="download", visible=False)
+                message = gr.HTML(visible=False, elem_id="message")
                 slider = gr.ImageSlider(label="Before and after", interactive=False, elem_id="result", format="png")
-                download = gr.DownloadButton("Download at full resolution", elem_id="download")
 
         def choose(event: gr.SelectData) -> str:
             return names[event.index]
 
-        def ask_for_painting(name: str) -> dict:
-            return gr.update(visible=name in studio.any_painting)
+        def mark(name: str) -> tuple[dict, dict]:
+            return gr.update(selected_index=names.index(name)), gr.update(visible=name in studio.any_painting)
 
         gallery.select(choose, None, style)
-        style.change(ask_for_painting, style, painting)
+        style.change(mark, style, [gallery, painting])
         button.click(
             restyle,
             [photograph, style, strength, preserve_color, style_scale, painting],
-            [slider, download],
+            [slider, download, message],
             concurrency_limit=1,
         )
     return page.queue(max_size=VISITORS)
+
+
+class Bounded:
+    """ASGI middleware that refuses, unread, a request of more than `most` bytes, or that does not say how many it has.
+
+    Gradio bounds each of a request's files, of which there may be a thousand.
+    """
+
+    def __init__(self, app: Callable, most: int):
+        self.app, self.most = app, most
+
+    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+        headers = dict(scope.get("headers", ()))
+        if int(headers.get(b"content-length", 0)) <= self.most and b"transfer-encoding" not in headers:
+            return await self.app(scope, receive, send)
+        body = f"A request may have {self.most} bytes in all, and says how many it has.".encode()
+        await send({"type": "http.response.start", "status": 413, "headers": [(b"content-type", b"text/plain")]})
+        await send({"type": "http.response.body", "body": body})
 
 
 def temporary_folder() -> tempfile.TemporaryDirectory:
@@ -172,7 +211,8 @@ def clear_on_sigterm(folder: tempfile.TemporaryDirectory) -> None:
 def launch(checkpoints: Path, host: str, port: int | None, max_bytes: int, max_pixels: float):
     """Serves the page of a folder of checkpoints, and returns it, once it is up, and its address.
 
-    port: None takes the first free one from 7860 on. max_bytes, max_pixels: the largest picture that strangers may send.
+    port: None takes the first free one from 7860 on. max_bytes, max_pixels: the largest picture that strangers may send, and
+    but one in a request.
     Raises UserError if Gradio is not installed, or there is no checkpoint.
     """
     folder = temporary_folder()
@@ -180,13 +220,15 @@ def launch(checkpoints: Path, host: str, port: int | None, max_bytes: int, max_p
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:
         import gradio as gr
+        from starlette.middleware import Middleware
     except ImportError:
         raise UserError("the page needs Gradio: pip install 'fastnst[page]'") from None
     page = build_page(Studio(checkpoints, Path(folder.name), max_pixels))
     page.folder = folder
     _, address, _ = page.launch(
         server_name=host, server_port=port, prevent_thread_lock=True, quiet=True, show_error=True, share=False,
-        max_file_size=max_bytes, allowed_paths=[folder.name], ssr_mode=False, footer_links=[],
+        max_file_size=max_bytes, app_kwargs={"middleware": [Middleware(Bounded, most=max_bytes + ENVELOPE)]},
+        allowed_paths=[folder.name], ssr_mode=False, footer_links=[], css=CSS,
         theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),  # no fonts from elsewhere
     )  # fmt: skip
     return page, address

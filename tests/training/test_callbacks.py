@@ -1,8 +1,17 @@
-"""What TensorBoard is given."""
+"""What is seen of a run: its lines, and what TensorBoard is given."""
 
+import logging
+import subprocess
+import sys
+import warnings
+
+from conftest import ROOT
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
+from pytorch_lightning.utilities.warnings import PossibleUserWarning
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fastnst.commands.entry import train
+from fastnst.training.callbacks import own_lines
 
 
 def test_tensorboard_shows_the_run(command, small_training, tmp_path):
@@ -19,3 +28,27 @@ def test_tensorboard_shows_the_run(command, small_training, tmp_path):
     assert [e.step for e in events.Scalars("val/total")][:2] == [2, 5]  # Lightning counts from 0
     last = {name: f"{events.Scalars(f'train/{name}')[-1].value:.3f}" for name in ("content", "style", "palette", "tv")}
     assert "6/6" in out and ", ".join(f"{name}={value}" for name, value in last.items()) in out  # the progress bar
+
+
+def test_a_training_prints_its_own_lines(small_training, tmp_path):
+    def run(*more: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, ROOT / "scripts/train.py", *small_training, *more]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=250)
+
+    first, second = run("trainer.max_steps=3"), run("trainer.max_steps=9999", "trainer.max_time=00:00:00:01", "ckpt=last")
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    (last,) = (path.relative_to(tmp_path) for path in tmp_path.glob("runs/small/*/last.ckpt"))
+    assert "device: cpu\n" in first.stdout and "resumes" not in first.stdout and "ended early" not in first.stdout
+    assert f"resumes: {last}\n" in second.stdout and " of 9999 steps\n" in second.stdout
+    for words in ("ightning", "available", "weights_only", "workers", "Restor", "stopped", "resuming"):
+        assert words not in first.stderr + second.stderr
+
+
+def test_warnings_that_a_user_needs_are_told(caplog):
+    levels = [logging.getLogger(name).level for name in ("pytorch_lightning", "lightning_fabric")]
+    with warnings.catch_warnings(record=True) as caught, own_lines():
+        rank_zero_info("an advertisement")
+        rank_zero_warn("needed")
+        rank_zero_warn("perhaps", category=PossibleUserWarning)
+    assert [str(warning.message) for warning in caught] == ["needed"] and not caplog.records
+    assert levels == [logging.getLogger(name).level for name in ("pytorch_lightning", "lightning_fabric")]

@@ -101,14 +101,16 @@ def test_files_that_vanish_or_are_spoiled_in_mid_run_are_skipped_and_counted(
             path.write_bytes(path.read_bytes()[:100])
 
     at_step(2, spoil)
-    with pytest.warns(UserWarning) as caught:
-        assert command(train, *small_training, "data.val_root=held", "data.workers=0", "trainer.max_steps=16")[0] == 2
-        (tmp_path / "held").mkdir()
-        for path in list(photographs.iterdir())[:1]:
-            (tmp_path / "held" / path.name).write_bytes(path.read_bytes())
-        assert command(train, *small_training, "data.val_root=held", "data.workers=0", "trainer.max_steps=16")[0] == 0
-    named = [str(w.message) for w in caught if "is skipped" in str(w.message)]
-    assert len(named) == len({line.split()[0] for line in named}) == 8
+    arguments = (*small_training, "data.val_root=held", "data.workers=0", "trainer.max_steps=16")
+    assert command(train, *arguments)[0] == 2
+    (tmp_path / "held").mkdir()
+    for path in list(photographs.iterdir())[:1]:
+        (tmp_path / "held" / path.name).write_bytes(path.read_bytes())
+    status, _, err = command(train, *arguments)
+    assert status == 0, err
+    named = [line for line in err.splitlines() if "is skipped" in line]
+    assert len(named) == len({line.split()[1] for line in named}) == 8
+    assert all(line.startswith("warning: ") for line in named)
     (run,) = (path.parent for path in tmp_path.glob("runs/small/*/last.ckpt"))
     assert EventAccumulator(str(run)).Reload().Scalars("data/bad_files")[-1].value == 8
 

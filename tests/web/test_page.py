@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import http.client
 import http.server
 import shutil
 import signal
@@ -33,7 +34,7 @@ from fastnst.images import load_rgb
 from fastnst.inference.stylizer import Controls, Stylizer
 from fastnst.models.arbitrary import ArbitraryNet
 from fastnst.models.transform_net import TransformNet
-from fastnst.web.page import Studio, temporary_folder
+from fastnst.web.page import ENVELOPE, Studio, build_page, temporary_folder, title_of
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -63,7 +64,7 @@ def test_restyle_gives_full_resolution(studio, tmp_path):
 
 def test_thumbnails_name_the_styles(studio):
     thumbnails = studio.thumbnails()
-    assert [name for _, name in thumbnails] == ["ink", "sea"]
+    assert [name for _, name in thumbnails] == ["Ink", "Sea"]
     assert thumbnails[0][0].size == (160, 120) and not np.array_equal(thumbnails[0][0], thumbnails[1][0])
 
 
@@ -148,6 +149,58 @@ def test_bad_input_gets_one_line(command, tmp_path, arguments, message):
     assert status == 2 and message in err and len(err.splitlines()) == 1
 
 
+def test_names_are_as_people_write_them():
+    assert title_of("great_wave") == "Great Wave" and title_of("composition_vii") == "Composition VII"
+    assert title_of("painters: van_gogh_auvers") == "Painters: Van Gogh Auvers" and title_of("Éos") == "Éos"
+    assert title_of("any: your painting") == "Any: Your Painting" and title_of("__mix_") == "  Mix "
+
+
+def test_the_page_shows_what_is_chosen_what_failed_and_what_is_done(studio, tmp_path):
+    page = build_page(studio)
+    parts = {part["props"].get("elem_id"): part["props"] for part in page.get_config_file()["components"]}
+    assert parts["styles"]["selected_index"] == 0 and parts["style"]["choices"] == [("Ink", "ink"), ("Sea", "sea")]
+    assert not parts["download"]["visible"] and not parts["message"]["visible"]
+    calls = {function.name: function.fn for function in page.fns.values()}
+    gallery, painting = calls["mark"]("sea")
+    assert gallery["selected_index"] == 1 and not painting["visible"]
+
+    (tmp_path / "<b>.png").write_text("no picture")
+    picture(0).save(tmp_path / "photo.png")
+    rest = ("sea", 1.0, False, 1.0, None)
+    pictures, download, message = calls["restyle"](str(tmp_path / "<b>.png"), *rest)
+    assert "value" not in pictures and "visible" not in download  # what is there stays
+    assert message["visible"] and "cannot be restyled" in message["value"] and "<b>" not in message["value"]
+    pictures, download, message = calls["restyle"](str(tmp_path / "photo.png"), *rest)
+    assert len(pictures) == 2 and download["visible"] and Path(download["value"]).name == "photo_sea.png"
+    assert not message["visible"] and message["value"] == ""
+
+
+def test_a_request_is_bounded_and_not_its_files_alone(checkpoints):
+    cfg = OmegaConf.load(ROOT / "configs" / "serve.yaml")
+    served, address = serve(OmegaConf.merge(cfg, {"checkpoints": str(checkpoints), "max_megabytes": 0.1}), block=False)
+
+    def send(*sizes: int, chunked: bool = False) -> int:
+        part = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+        body = b"".join(part + b"a" * size + b"\r\n" for size in sizes) + b"--x--\r\n"
+        connection = http.client.HTTPConnection(address.split("/")[2], timeout=60)
+        headers = {"Content-Type": "multipart/form-data; boundary=x"}
+        with contextlib.closing(connection):
+            connection.request("POST", "/gradio_api/upload", iter([body]) if chunked else body, headers)
+            return connection.getresponse().status
+
+    try:
+        before = set(Path(served.folder.name).rglob("*"))
+        assert send(90_000) == 200 and len(set(Path(served.folder.name).rglob("*.png")) - before) == 1
+        sent = set(Path(served.folder.name).rglob("*"))
+        assert send(100_001) == 413  # Gradio's own bound
+        assert send(*[90_000] * 3) == 413 and send(ENVELOPE + 100_000) == 413
+        assert send(10, chunked=True) == 413
+        assert set(Path(served.folder.name).rglob("*")) == sent
+    finally:
+        served.close()
+        served.folder.cleanup()
+
+
 @pytest.fixture
 def browser():
     if BROWSER is None:
@@ -179,14 +232,22 @@ def test_upload_restyle_compare_download(browser, checkpoints, tmp_path):
     try:
         picture(0, 300, 200).save(tmp_path / "photo.png")
         Image.new("L", (1200, 1000)).save(tmp_path / "large.png")
-        page = browser.new_page()
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
         page.goto(address)
         upload(page, tmp_path / "photo.png")
+        restyle = page.locator("#restyle").bounding_box()
+        assert restyle["y"] + restyle["height"] <= 800  # without scrolling
+        assert page.locator("#download").count() == 0  # there is nothing yet
         page.locator("#styles button", has_text="any").click()
         page.wait_for_selector("#painting input[type=file]", state="attached")  # asked for where the style needs one
         page.locator("#styles button", has_text="sea").click()
         page.wait_for_selector("#painting", state="detached")
-        assert page.get_by_label("Style", exact=True).input_value() == "sea"
+        assert page.get_by_label("Style", exact=True).input_value() == "Sea"
+        page.get_by_label("Style", exact=True).click()
+        page.get_by_role("option", name="Ink").click()
+        page.locator("#styles .selected", has_text="Ink").wait_for()  # marked, however it is chosen
+        page.locator("#styles button", has_text="sea").click()
+        page.locator("#styles .selected", has_text="Sea").wait_for()
         page.click("#restyle")
         page.wait_for_selector("#result img", timeout=60_000)
         page.wait_for_function("[...document.querySelectorAll('#result img')].every(i => i.complete && i.naturalWidth > 0)")
@@ -211,6 +272,12 @@ def test_upload_restyle_compare_download(browser, checkpoints, tmp_path):
         upload(page, tmp_path / "large.png")
         page.click("#restyle")
         page.get_by_text("1 is the most").first.wait_for()
+        assert page.locator("#download").count() == 0
+        page.locator("#photograph").get_by_label("Clear").click()
+        upload(page, tmp_path / "photo.png")
+        page.click("#restyle")
+        page.wait_for_selector("#download")
+        page.get_by_text("1 is the most").wait_for(state="detached")
     finally:
         served.close()
         served.folder.cleanup()
