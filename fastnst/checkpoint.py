@@ -16,17 +16,19 @@ from torch import Tensor
 
 from fastnst.errors import UserError, is_name
 from fastnst.files import write_bytes
-from fastnst.images import Held
+from fastnst.images import Held, load_rgb
 from fastnst.models.arbitrary import ArbitraryNet, Painted
 from fastnst.models.conditional import MultiStyleNet
 from fastnst.models.net import Net
+from fastnst.models.regions import Regions
 from fastnst.models.transform_net import TransformNet
 from fastnst.shipped import checkpoint_file
 
 FORMAT = "fastnst transform net 1"
 LARGEST = 1e12  # weight; products of larger ones overflow
 KINDS = {net.kind: net for net in (MultiStyleNet, ArbitraryNet)}
-Style = str | Path | Image.Image | Mapping[str | Path, float] | None  # which style of a checkpoint: see `load_style`
+Mask = str | Path | Image.Image
+Style = str | Path | Image.Image | Mapping[str | Path, float | Mask] | None  # which style of a checkpoint: see `load_style`
 
 
 def export(path: str | Path, net: Net, info: dict) -> None:
@@ -73,20 +75,33 @@ def _assembled(path: Path, weights: dict[str, Tensor], architecture: dict, info:
     return net.eval(), info
 
 
-def load_style(path: str | Path, style: Style = None) -> tuple[TransformNet | Painted, dict]:
+def load_style(path: str | Path, style: Style = None) -> tuple[TransformNet | Regions | Painted, dict]:
     """One style of a checkpoint, and the checkpoint's info.
 
     style: for a checkpoint of several styles a name, for a zero-shot one a picture, as a file or a PIL image; or {name or
-    file: share} to mix them. A checkpoint of one style wants none. Raises UserError where the two do not fit, TypeError for
-    anything else, such as a tensor.
+    file: share} to mix them, or {name or file: mask} to have each where its mask, a picture's file or a PIL image, is white:
+    see `fastnst.models.regions.Regions`. A checkpoint of one style wants none. Raises UserError where the two do not fit,
+    TypeError for anything else, such as a tensor.
     """
     net, info = load_net(path)
     return choose_style(net, info, path, style), info
 
 
-def choose_style(net: Net, info: dict, path: str | Path, style: Style = None) -> TransformNet | Painted:
+def choose_style(net: Net, info: dict, path: str | Path, style: Style = None) -> TransformNet | Regions | Painted:
     """`load_style` from what `load_net` has read from `path`."""
-    return net.pick(_shares(style), info, path)
+    masks = _masks(style)
+    return net.pick(_shares(style if masks is None else dict.fromkeys(style, 1.0)), info, path, masks)
+
+
+def _masks(style: Style) -> list[Image.Image] | None:
+    """The masks of a style that has regions, in gray; None for any other."""
+    values = style.values() if isinstance(style, Mapping) else ()
+    given = [isinstance(value, Mask) for value in values]
+    if not any(given):
+        return None
+    if not all(given):
+        raise UserError(f"style={', '.join(map(str, style))}: give a number for each, or a mask for each")
+    return [load_rgb(Held(mask) if isinstance(mask, Image.Image) else mask).convert("L") for mask in values]
 
 
 def _shares(style: Style) -> dict[str | Held, float] | None:

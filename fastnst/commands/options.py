@@ -58,8 +58,8 @@ def as_path(value: object, key: str) -> Path:
         raise UserError(f"{key}={value}: {error}") from None
 
 
-def style_of(cfg: DictConfig) -> str | dict[str, float] | None:
-    """Which style of a checkpoint `style` chooses: a name, a file, or shares of several."""
+def style_of(cfg: DictConfig) -> str | dict[str, float | str] | None:
+    """Which style of a checkpoint `style` chooses: a name, a file, or shares or masks of several."""
     return OmegaConf.to_container(cfg.style) if OmegaConf.is_config(cfg.style) else cfg.style
 
 

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from fastnst.errors import UserError, is_number
 from fastnst.models.net import Net
+from fastnst.models.regions import Regions
 from fastnst.models.transform_net import ReflectedConv2d, Residual, TransformNet, check_alike
 
 
@@ -105,6 +107,10 @@ class StyledNet(Net):
             last.bias.copy_(matrix @ last.bias + colors)
         return net.eval()
 
+    def divide(self, rows: Iterable[Tensor], masks: Sequence[Image.Image]) -> Regions:
+        """The net of several embeddings, (numbers,) each, that are chosen for each pixel by their masks."""
+        return Regions(self.body, self.parts, torch.stack([*rows]), masks)
+
     def load_body(self, other: Net) -> None:
         """Takes the convolutions of another net, plain or styled. Raises UserError if it has another shape."""
         check_alike(other.body, self.body)
@@ -131,21 +137,26 @@ class MultiStyleNet(StyledNet):
         """photographs: (N, 3, H, W) in 0-1. styles: (N,), the number of each picture's style. Returns the same shape."""
         return self.restyle(photographs, self.rows[styles])
 
-    def choose(self, shares: Mapping[str, float]) -> TransformNet:
+    def choose(self, shares: Mapping[str, float], masks: Sequence[Image.Image] | None = None) -> TransformNet | Regions:
         """The ordinary net of a style, or of several whose embeddings are mixed by their shares, scaled to a sum of 1.
 
-        Raises UserError for a style that is not there.
+        masks: choose them for each pixel instead. Raises UserError for a style that is not there.
         """
         for style in shares:
             if style not in self.styles:
                 raise UserError(f"style={style}: this checkpoint has {', '.join(self.styles)}")
-        parts = zip(shares, scaled(shares.values(), f"style={dict(shares)}"), strict=True)
-        return self.fold(sum(part * self.rows[self.styles.index(style)] for style, part in parts))
+        rows = [self.rows[self.styles.index(style)] for style in shares]
+        if masks is not None:
+            return self.divide(rows, masks)
+        parts = scaled(shares.values(), f"style={dict(shares)}")
+        return self.fold(sum(part * row for part, row in zip(parts, rows, strict=True)))
 
-    def pick(self, shares: Mapping[str, float] | None, info: dict, path: Path) -> TransformNet:
+    def pick(
+        self, shares: Mapping[str, float] | None, info: dict, path: Path, masks: Sequence[Image.Image] | None = None
+    ) -> TransformNet | Regions:
         if shares is None and len(self.styles) > 1:
             raise UserError(f"{path} holds {', '.join(self.styles)}: give style=NAME, or shares of several")
-        return self.choose(shares or {self.styles[0]: 1.0})
+        return self.choose(shares or {self.styles[0]: 1.0}, masks)
 
     def pick_painting(self, style: str, painting: Path, info: dict, path: Path) -> TransformNet:
         return self.choose({style: 1.0})

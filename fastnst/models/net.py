@@ -1,9 +1,10 @@
 """What training, checkpoints, evaluation and the page ask of a net, whatever its kind."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
+from PIL import Image
 from torch import Tensor, nn
 
 
@@ -40,10 +41,13 @@ class Net(nn.Module, ABC):
         """Takes another net's weights. rows: gives its `first_rows`. Raises UserError if it has another shape."""
 
     @abstractmethod
-    def pick(self, shares: Mapping[str, float] | None, info: dict, path: Path) -> nn.Module:
+    def pick(
+        self, shares: Mapping[str, float] | None, info: dict, path: Path, masks: Sequence[Image.Image] | None = None
+    ) -> nn.Module:
         """One style of a checkpoint: the shares of its styles' names, or of paintings' files; None in a net of one style.
 
-        info, path: the checkpoint's. Returns what has `at`. Raises UserError if the shares do not fit.
+        info, path: the checkpoint's. masks: one for each of the styles, which then count by these and not by their shares:
+        see `fastnst.models.regions.Regions`. Returns what has `at`. Raises UserError if the shares do not fit.
         """
 
     @abstractmethod
