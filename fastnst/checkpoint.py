@@ -14,9 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from fastnst.errors import UserError, is_name
+from fastnst.errors import UserError, is_name, line_of
 from fastnst.files import write_bytes
-from fastnst.images import Held, load_rgb
+from fastnst.images import UNREADABLE, Held, load_rgb, to_rgb, upright
 from fastnst.models.arbitrary import ArbitraryNet, Painted
 from fastnst.models.conditional import MultiStyleNet
 from fastnst.models.net import Net
@@ -101,7 +101,15 @@ def _masks(style: Style) -> list[Image.Image] | None:
         return None
     if not all(given):
         raise UserError(f"style={', '.join(map(str, style))}: give a number for each, or a mask for each")
-    return [load_rgb(Held(mask) if isinstance(mask, Image.Image) else mask).convert("L") for mask in values]
+    return [_mask(name, mask) for name, mask in style.items()]
+
+
+def _mask(name: str | Path, mask: Mask) -> Image.Image:
+    try:
+        picture = to_rgb(upright(mask)) if isinstance(mask, Image.Image) else load_rgb(mask)
+    except UNREADABLE as error:
+        raise UserError(f"the mask of {name}: {line_of(error)}") from None
+    return picture.convert("L")
 
 
 def _shares(style: Style) -> dict[str | Held, float] | None:
