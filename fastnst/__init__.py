@@ -17,8 +17,8 @@ def load(*paths: str | Path, weights: Sequence[float] | None = None, style: Styl
     """A checkpoint as an object that restyles pictures: `fastnst.load("wave")(image)` gives a PIL image.
 
     paths: a file or the name of a shipped checkpoint; several are mixed by `weights`. style: the name of one of a
-    checkpoint's styles, or the painting for a zero-shot one, as a file or a PIL image. See
-    `fastnst.inference.stylizer.Stylizer`.
+    checkpoint's styles, or the painting for a zero-shot one, as a file or a PIL image; or shares or masks of several, as
+    {"a.jpg": "mask_a.png", ...}. See `fastnst.inference.stylizer.Stylizer`.
     """
     from fastnst.inference.stylizer import Stylizer  # here, as it imports torch, which takes seconds
 

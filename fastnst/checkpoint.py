@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -14,19 +15,21 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from fastnst.errors import UserError, is_name
+from fastnst.errors import UserError, is_name, line_of
 from fastnst.files import write_bytes
-from fastnst.images import Held
+from fastnst.images import UNREADABLE, Held, load_rgb, to_rgb, upright
 from fastnst.models.arbitrary import ArbitraryNet, Painted
 from fastnst.models.conditional import MultiStyleNet
 from fastnst.models.net import Net, Shares
+from fastnst.models.regions import Regions
 from fastnst.models.transform_net import TransformNet
 from fastnst.shipped import checkpoint_file
 
 FORMAT = "fastnst transform net 1"
 LARGEST = 1e12  # weight; products of larger ones overflow
 KINDS = {net.kind: net for net in (MultiStyleNet, ArbitraryNet)}
-Mixture = Mapping[str, float] | Mapping[Path, float] | Mapping[str | Path, float]
+Mask = str | Path | Image.Image
+Mixture = Mapping[str, Any] | Mapping[Path, Any] | Mapping[str | Path, Any]  # shares, or masks
 Style = str | Path | Image.Image | Mixture | None  # which style of a checkpoint: see `load_style`
 
 
@@ -74,20 +77,39 @@ def _assembled(path: Path, weights: dict[str, Tensor], architecture: dict, info:
     return net.eval(), info
 
 
-def load_style(path: str | Path, style: Style = None) -> tuple[TransformNet | Painted, dict]:
+def load_style(path: str | Path, style: Style = None) -> tuple[TransformNet | Regions | Painted, dict]:
     """One style of a checkpoint, and the checkpoint's info.
 
     style: for a checkpoint of several styles a name, for a zero-shot one a picture, as a file or a PIL image; or {name or
-    file: share} to mix them. A checkpoint of one style wants none. Raises UserError where the two do not fit, TypeError for
-    anything else, such as a tensor.
+    file: share} to mix them, or {name or file: mask} to have each where its mask, a picture's file or a PIL image, is white:
+    see `fastnst.models.regions.Regions`. A checkpoint of one style wants none. Raises UserError where the two do not fit,
+    TypeError for anything else, such as a tensor.
     """
     net, info = load_net(path)
     return choose_style(net, info, path, style), info
 
 
-def choose_style(net: Net, info: dict, path: str | Path, style: Style = None) -> TransformNet | Painted:
+def choose_style(net: Net, info: dict, path: str | Path, style: Style = None) -> TransformNet | Regions | Painted:
     """`load_style` from what `load_net` has read from `path`."""
-    return net.pick(_shares(style), info, path)
+    masks = None
+    if isinstance(style, Mapping) and any(isinstance(value, Mask) for value in style.values()):
+        masks, style = _masks(style), dict.fromkeys(style, 1.0)
+    return net.pick(_shares(style), info, path, masks)
+
+
+def _masks(regions: Mixture) -> list[Image.Image]:
+    """The masks of a style that has regions, in gray."""
+    if not all(isinstance(value, Mask) for value in regions.values()):
+        raise UserError(f"style={', '.join(map(str, regions))}: give a number for each, or a mask for each")
+    return [_mask(name, mask) for name, mask in regions.items()]
+
+
+def _mask(name: str | Path, mask: Mask) -> Image.Image:
+    try:
+        picture = to_rgb(upright(mask)) if isinstance(mask, Image.Image) else load_rgb(mask)
+    except UNREADABLE as error:
+        raise UserError(f"the mask of {name}: {line_of(error)}") from None
+    return picture.convert("L")
 
 
 def _shares(style: Style) -> Shares | None:

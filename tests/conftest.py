@@ -137,8 +137,8 @@ def several(small_training, paintings):
     )  # fmt: skip
 
 
-def random_multi(styles=("a", "b"), width=4):
-    net = MultiStyleNet(styles, width)
+def random_multi(styles=("a", "b"), width=4, upsample="nearest"):
+    net = MultiStyleNet(styles, width, upsample)
     torch.nn.init.normal_(net.rows, 0.5, 0.5)
     return net.eval()
 

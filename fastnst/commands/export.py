@@ -9,6 +9,7 @@ from fastnst.commands.options import check_flags, path_of, style_of, title_of
 from fastnst.errors import UserError
 from fastnst.files import check_writable
 from fastnst.inference.export import SUFFIX, Product, export_checkpoint, export_product, largest_difference, load_exported
+from fastnst.models.regions import Regions
 from fastnst.web.browser.bundle import export_page
 
 
@@ -25,6 +26,8 @@ def export(cfg: DictConfig) -> None:
     style = style_of(cfg)
     net, info = load_style(checkpoint, style)
     net = net.at(1.0)
+    if isinstance(net, Regions):
+        raise UserError("style: an exported file takes no masks; give a style, or shares of several")
     if path.suffix in SUFFIX.values() and path.suffix != suffix:
         raise UserError(f"out={path}: a file of format={cfg.format} ends in {suffix}")
     if path.suffix != suffix:

@@ -59,13 +59,13 @@ def as_path(value: object, key: str) -> Path:
         raise UserError(f"{key}={value}: {error}") from None
 
 
-def style_of(cfg: DictConfig) -> str | dict[str, float] | None:
-    """Which style of a checkpoint `style` chooses: a name, a file, or shares of several."""
+def style_of(cfg: DictConfig) -> str | dict[str, float | str] | None:
+    """Which style of a checkpoint `style` chooses: a name, a file, or shares or masks of several."""
     style: Any = OmegaConf.to_container(cfg.style) if OmegaConf.is_config(cfg.style) else cfg.style
     return style
 
 
-def title_of(style: str | dict[str, float]) -> str:
+def title_of(style: str | dict[str, float | str]) -> str:
     """A short name for what `style_of` gives: the styles' or the paintings' names."""
     return "+".join(Path(name).stem for name in ([style] if isinstance(style, str) else style))
 

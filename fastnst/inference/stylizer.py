@@ -19,6 +19,7 @@ from fastnst.inference.tiling import restyle_in_strips
 from fastnst.memory import give_back_freed_memory, short_of_memory
 from fastnst.models.arbitrary import Painted
 from fastnst.models.conditional import scaled
+from fastnst.models.regions import Regions
 from fastnst.models.transform_net import TransformNet
 
 # A forked process has none of its parent's threads, and torch would wait for them without end: it computes on its own.
@@ -26,7 +27,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 LEAST = 16  # px; the transform net's smallest side
-Loaded = tuple[TransformNet | Painted, dict]  # a net of one style, and its checkpoint's info
+Loaded = tuple[TransformNet | Regions | Painted, dict]  # a style of a net, and its checkpoint's info
 BYTES = 40  # of memory that one pass takes for each px and each channel of the net's width, with a margin
 
 
@@ -88,7 +89,7 @@ class Stylizer:
         if are_relatives(loaded):
             self.nets, self.weights = [interpolated(self.nets, self.weights)], [1.0]
 
-    def _ready(self, net: TransformNet) -> TransformNet:
+    def _ready(self, net: TransformNet | Regions) -> Any:
         return net.to(self.device).to(memory_format=torch.channels_last)
 
     def __call__(
@@ -176,7 +177,8 @@ class Stylizer:
 
     def _pass(self, net: TransformNet, pictures: np.ndarray, tile: int | str | None, progress) -> np.ndarray:
         if isinstance(tile, str):  # auto
-            tile = rows_at_a_time(pictures.shape, net.architecture["width"], free_memory(self.device))
+            tile = rows_at_a_time(pictures.shape, net.channels, free_memory(self.device))
+        net = net.sized(*pictures.shape[1:3])
         if tile is not None:
             with short_of_memory():
                 results = [restyle_in_strips(net, picture, tile, progress) for picture in pictures]
@@ -215,8 +217,8 @@ def free_memory(device: torch.device) -> int:
 def rows_at_a_time(shape: tuple[int, ...], width: int, free: int) -> int | None:
     """None if pictures of `shape` (N, H, W, 3) take at most half of the `free` bytes in one pass, or else rows that do.
 
-    width: of the net. In strips a few hundred MB are enough, and larger ones are hardly faster. Of a picture wider than high
-    columns are counted, as strips run across the longer side.
+    width: the net's channels. In strips a few hundred MB are enough, and larger ones are hardly faster. Of a picture wider
+    than high columns are counted, as strips run across the longer side.
     """
     row = min(shape[1:3]) * BYTES * width
     if shape[0] * max(shape[1:3]) * row <= free / 2:
@@ -224,15 +226,18 @@ def rows_at_a_time(shape: tuple[int, ...], width: int, free: int) -> int | None:
     return max(LEAST, min(512, int(min(free / 8, 256e6) / row)))
 
 
-def check_memory(shape: tuple[int, int], width: int, size: int | None = None, style_scale: float = 1.0) -> None:
+def check_memory(
+    shape: tuple[int, int], width: int, size: int | None = None, style_scale: float = 1.0, masks: int = 0
+) -> None:
     """Raises UserError if a picture of (width, height) px takes more memory than there is, even in strips.
 
-    width: of the net. size, style_scale: as `Stylizer` takes them.
+    width: the net's channels. size, style_scale: as `Stylizer` takes them. masks: how many there are.
     """
     pixels = shape[0] * shape[1]
     result = pixels if size is None else pixels * min(1.0, size / max(shape)) ** 2
-    # Pillow holds four bytes for each px. Beside the bytes in and out, strips keep two maps of width / 2.
-    needed = 4 * pixels + 8 * result + (6 + width) * result / style_scale**2
+    # Pillow holds four bytes for each px. Beside the bytes in and out, strips keep two maps of width / 2. A mask is kept as
+    # float32 in three sizes, twice where the net is turned.
+    needed = 4 * pixels + 8 * result + (6 + width + 12 * masks) * result / style_scale**2
     free = free_memory(torch.device("cpu"))
     if needed > free:
         raise UserError(
@@ -258,8 +263,9 @@ def stylize_file(
         raise UserError(f"out={target}: this is the photograph itself; give another name")
     try:
         with Image.open(source) as image:
-            width = max(net.architecture["width"] for net in stylizer.nets)
-            check_memory(image.size, width, size, controls.style_scale)
+            width = max(net.channels for net in stylizer.nets)
+            masks = max(len(getattr(net, "masks", ())) for net in stylizer.nets)
+            check_memory(image.size, width, size, controls.style_scale, masks)
             image.load()
             result = stylizer(image, size, controls, progress=progress)
     except (*UNREADABLE, UserError) as error:

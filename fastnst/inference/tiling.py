@@ -18,9 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastnst.errors import UserError
+from fastnst.models.regions import ColorsByRegion, NormByRegion
 from fastnst.models.transform_net import HalvingConv2d, Residual, TransformNet
 
-Rows = Callable[[int, int], Tensor]  # rows first to last (exclusive) of a feature map, (1, C, last - first, W)
+Rows = Callable[[int, int], Tensor]  # rows first to last (exclusive) of a feature map, (N, C, last - first, W)
 
 
 # Layers that make each value of that value alone; batch normalization does so by its running statistics.
@@ -82,12 +83,15 @@ def restyle_in_strips(
 def turned(net: TransformNet) -> TransformNet:
     """A net whose result for a picture with rows and columns exchanged is that of `net`, with rows and columns exchanged.
 
-    Normalization, averaging and enlarging treat both alike; only the filters must be exchanged.
+    Normalization, averaging and enlarging treat both alike; only the filters must be exchanged, and the masks of regions.
     """
     net = copy.deepcopy(net)
     for weight in net.parameters():
         if weight.dim() == 4:
             weight.copy_(weight.transpose(2, 3).clone())
+    for module in net.modules():
+        if isinstance(module, (NormByRegion, ColorsByRegion)):
+            module.shares = module.shares.transpose(0, 1)
     return net
 
 
@@ -118,6 +122,11 @@ class _Work:
             return _enlarged(module, below)
         if isinstance(module, POINTWISE):
             return Layer(lambda a, b: module(below(a, b)), below.height)
+        if isinstance(module, NormByRegion):
+            statistics = self._statistics(below)
+            return Layer(lambda a, b: module.rows(below(a, b), a, *statistics), below.height)
+        if isinstance(module, ColorsByRegion):
+            return Layer(lambda a, b: module.rows(below(a, b), a), below.height)
         if isinstance(module, nn.InstanceNorm2d):
             return self._instance_norm(module, below)
         if isinstance(module, Residual):
@@ -147,7 +156,7 @@ class _Work:
         for first, last in self.over(layer):
             rows = layer(first, last)
             if kept is None:
-                kept = rows.new_empty((1, rows.shape[1], layer.height, rows.shape[3]), dtype=torch.float16)
+                kept = rows.new_empty((*rows.shape[:2], layer.height, rows.shape[3]), dtype=torch.float16)
             if late is not None:
                 kept[..., late[0] : late[1], :] = late[2]
             late = first, last, rows
@@ -155,16 +164,21 @@ class _Work:
         kept[..., late[0] : late[1], :] = late[2]
         return Layer(lambda a, b: kept[..., a:b, :].float(), layer.height, kept)
 
-    def _instance_norm(self, module: nn.InstanceNorm2d, below: Layer) -> Layer:
+    def _statistics(self, below: Layer) -> tuple[Tensor, Tensor]:
+        """Mean and variance of each channel over all rows, (N, C) in double precision."""
         count, total, squares = 0, torch.tensor(0.0), torch.tensor(0.0)
         for first, last in self.over(below):
             rows = below(first, last).double()
             count += rows.shape[2] * rows.shape[3]
-            total, squares = total + rows.sum((2, 3), keepdim=True), squares + rows.square().sum((2, 3), keepdim=True)
+            total, squares = total + rows.sum((2, 3)), squares + rows.square().sum((2, 3))
         mean = total / count
-        scale = module.weight.double().view(1, -1, 1, 1) / (squares / count - mean.square() + module.eps).sqrt()
-        shift = module.bias.double().view(1, -1, 1, 1) - mean * scale
-        scale, shift = scale.float(), shift.float()
+        return mean, squares / count - mean.square()
+
+    def _instance_norm(self, module: nn.InstanceNorm2d, below: Layer) -> Layer:
+        mean, variance = self._statistics(below)
+        scale = module.weight.double() / (variance + module.eps).sqrt()
+        shift = module.bias.double() - mean * scale
+        scale, shift = (numbers.float()[..., None, None] for numbers in (scale, shift))
         return Layer(lambda a, b: below(a, b).mul_(scale).add_(shift), below.height)
 
 

@@ -1,6 +1,6 @@
 """A zero-shot net: the embedding is predicted from the painting (Ghiasi et al. 2017)."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from fastnst.losses.vgg import LossNetwork
 from fastnst.losses.vgg_layers import STYLE_LAYERS, WIDTHS
 from fastnst.models.conditional import StyledNet, scaled
 from fastnst.models.net import Net, Shares
+from fastnst.models.regions import Regions
 from fastnst.models.transform_net import TransformNet
 
 AXES = 100  # principal components of a painting (as many as in Ghiasi et al. 2017): the head's input
@@ -99,7 +100,9 @@ class ArbitraryNet(StyledNet):
         """It has no style of its own: those that `style=` names are held out."""
         return "any"
 
-    def pick(self, shares: Shares | None, info: dict, path: str | Path) -> "Painted":
+    def pick(
+        self, shares: Shares | None, info: dict, path: str | Path, masks: Sequence[Image.Image] | None = None
+    ) -> "Painted":
         if shares is None:
             raise UserError(f"{path} takes any painting: give style=painting.jpg")
         try:
@@ -109,10 +112,12 @@ class ArbitraryNet(StyledNet):
             network = LossNetwork(network["weights"], network["network"], STYLE_LAYERS)
         except (KeyError, TypeError) as error:
             raise UserError(f"{path}: does not say what loss network it was trained with ({error!r})") from None
-        return Painted(self, network, shares, size)
+        return Painted(self, network, shares, size, masks)
 
     def pick_painting(self, style: str, painting: Path, info: dict, path: Path) -> TransformNet:
-        return self.pick({str(painting): 1.0}, info, path).at(1.0)
+        net = self.pick({str(painting): 1.0}, info, path).at(1.0)
+        assert isinstance(net, TransformNet)  # as there are no masks
+        return net
 
 
 class Pooling(nn.Module):
@@ -143,11 +148,20 @@ class Painted:
     """A zero-shot net with its paintings chosen.
 
     shares: each painting's file, and its share; they are scaled to a sum of 1. size: px of the paintings' short side, as in
-    training. `rows`: each painting's embedding, (numbers,); `row`: all of them mixed.
+    training. masks: choose the paintings for each pixel, instead of their shares.
+    `rows`: each painting's embedding, (numbers,); `row`: all of them mixed.
     Raises UserError for a file that is no picture, or invalid shares.
     """
 
-    def __init__(self, net: ArbitraryNet, loss_network: LossNetwork, shares: Shares, size: int):
+    def __init__(
+        self,
+        net: ArbitraryNet,
+        loss_network: LossNetwork,
+        shares: Shares,
+        size: int,
+        masks: Sequence[Image.Image] | None = None,
+    ):
+        self.masks = masks
         self.net, self.loss_network, self.pool, self.size = net, loss_network, Pooling(loss_network), size
         parts = scaled(shares.values(), f"style={dict(shares)}")
         self.rows = {path: self.row_of(load_rgb(path, size)) for path in shares}
@@ -158,9 +172,10 @@ class Painted:
         """The embedding, (numbers,), of this picture's style."""
         return self.net.predict(self.pool(self.loss_network(to_tensor(picture).unsqueeze(0), STYLE_LAYERS)))[0]
 
-    def at(self, strength: float, photograph: Image.Image | None = None) -> TransformNet:
+    def at(self, strength: float, photograph: Image.Image | None = None) -> TransformNet | Regions:
         """The ordinary net between the photograph's own style, at 0, and the paintings', at 1 (Ghiasi et al. 2017, 4.3)."""
-        if photograph is None or strength == 1:
-            return self.net.fold(self.row)
-        own = self.row_of(short_side(middle(photograph), self.size))
-        return self.net.fold(torch.lerp(own, self.row, strength))
+        rows = [self.row] if self.masks is None else [*self.rows.values()]
+        if photograph is not None and strength < 1:
+            own = self.row_of(short_side(middle(photograph), self.size))
+            rows = [torch.lerp(own, row, strength) for row in rows]
+        return self.net.fold(rows[0]) if self.masks is None else self.net.divide(rows, self.masks)

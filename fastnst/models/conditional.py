@@ -11,10 +11,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from fastnst.errors import UserError, is_number
 from fastnst.models.net import Net, Shares
+from fastnst.models.regions import Regions
 from fastnst.models.transform_net import ReflectedConv2d, Residual, TransformNet, check_alike
 
 
@@ -108,6 +110,10 @@ class StyledNet(Net):
             bias.copy_(matrix @ bias + colors)
         return net.eval()
 
+    def divide(self, rows: Iterable[Tensor], masks: Sequence[Image.Image]) -> Regions:
+        """The net of several embeddings, (numbers,) each, that are chosen for each pixel by their masks."""
+        return Regions(self.body, self.parts, torch.stack([*rows]), masks)
+
     def load_body(self, other: Net) -> None:
         """Takes the convolutions of another net, plain or styled. Raises UserError if it has another shape."""
         body = other.body
@@ -142,16 +148,23 @@ class MultiStyleNet(StyledNet):
 
         Raises UserError for a style that is not there.
         """
-        for style in shares:
+        parts = scaled(shares.values(), f"style={dict(shares)}")
+        return self.fold(sum((part * row for part, row in zip(parts, self.rows_of(shares), strict=True)), torch.zeros(())))
+
+    def rows_of(self, styles: Iterable[str]) -> list[Tensor]:
+        """Their embeddings, (numbers,) each. Raises UserError for a style that is not there."""
+        for style in styles:
             if style not in self.styles:
                 raise UserError(f"style={style}: this checkpoint has {', '.join(self.styles)}")
-        parts = zip(shares, scaled(shares.values(), f"style={dict(shares)}"), strict=True)
-        return self.fold(sum((part * self.rows[self.styles.index(style)] for style, part in parts), torch.zeros(())))
+        return [self.rows[self.styles.index(style)] for style in styles]
 
-    def pick(self, shares: Shares | None, info: dict, path: str | Path) -> TransformNet:
+    def pick(
+        self, shares: Shares | None, info: dict, path: str | Path, masks: Sequence[Image.Image] | None = None
+    ) -> TransformNet | Regions:
         if shares is None and len(self.styles) > 1:
             raise UserError(f"{path} holds {', '.join(self.styles)}: give style=NAME, or shares of several")
-        return self.choose(shares or {self.styles[0]: 1.0})
+        shares = shares or {self.styles[0]: 1.0}
+        return self.choose(shares) if masks is None else self.divide(self.rows_of(shares), masks)
 
     def pick_painting(self, style: str, painting: Path, info: dict, path: Path) -> TransformNet:
         return self.choose({style: 1.0})

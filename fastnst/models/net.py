@@ -1,10 +1,11 @@
 """What training, checkpoints, evaluation and the page ask of a net, whatever its kind."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from torch import Tensor, nn
 
 Shares = Mapping[Any, float]  # by the names of styles, or by paintings: their files, or `Held`
@@ -43,10 +44,11 @@ class Net(nn.Module, ABC):
         """Takes another net's weights. rows: gives its `first_rows`. Raises UserError if it has another shape."""
 
     @abstractmethod
-    def pick(self, shares: Shares | None, info: dict, path: str | Path) -> Any:
+    def pick(self, shares: Shares | None, info: dict, path: str | Path, masks: Sequence[Image.Image] | None = None) -> Any:
         """One style of a checkpoint: the shares of its styles' names, or of paintings' files; None in a net of one style.
 
-        info, path: the checkpoint's. Returns what has `at`. Raises UserError if the shares do not fit.
+        info, path: the checkpoint's. masks: one for each of the styles, which then count by these and not by their shares:
+        see `fastnst.models.regions.Regions`. Returns what has `at`. Raises UserError if the shares do not fit.
         """
 
     @abstractmethod

@@ -1,11 +1,12 @@
 """The image transform net of Johnson et al. 2016 (supplementary material, table 1), with instance normalization."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from fastnst.errors import UserError
@@ -97,6 +98,11 @@ class TransformNet(Net):
     def body(self) -> "TransformNet":
         return self
 
+    @property
+    def channels(self) -> int:
+        """Channels of the first layer, on which the memory of a pass depends."""
+        return self.architecture["width"]
+
     def name_of(self, paintings: Collection[str]) -> str:
         if len(paintings) > 1:
             raise UserError(
@@ -121,7 +127,9 @@ class TransformNet(Net):
         check_alike(start, self)
         self.load_state_dict(start.state_dict())
 
-    def pick(self, shares: Shares | None, info: dict, path: str | Path) -> "TransformNet":
+    def pick(
+        self, shares: Shares | None, info: dict, path: str | Path, masks: Sequence[Image.Image] | None = None
+    ) -> "TransformNet":
         if shares is not None:
             raise UserError(f"style={', '.join(map(str, shares))}: {path} holds one style; leave style out")
         return self
@@ -136,6 +144,10 @@ class TransformNet(Net):
 
     def at(self, strength: float) -> "TransformNet":
         """The net itself, whatever the strength: its results are blended with the photograph."""
+        return self
+
+    def sized(self, height: int, width: int) -> "TransformNet":
+        """The net itself: it takes pictures of any size."""
         return self
 
 

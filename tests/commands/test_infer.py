@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import picture
+from conftest import picture, random_multi
 from PIL import Image, ImageCms
 from safetensors.torch import save_file
 
@@ -27,6 +27,22 @@ def test_several_checkpoints_are_mixed(command, checkpoint, tmp_path):
     assert command(main, *arguments)[0] == 0
     with Image.open(tmp_path / "outputs/photo_style+other.png") as image:
         assert np.array_equal(image, mixed)
+
+
+def test_masks_choose_styles(command, tmp_path):
+    (tmp_path / "masks").mkdir()
+    export(tmp_path / "multi.safetensors", random_multi(), {"style": {"name": "a+b"}})
+    picture(0).save(tmp_path / "photo.png")
+    for i, name in enumerate(("one.png", "the other.png")):
+        picture(1 + i, 20, 30).convert("L").save(tmp_path / "masks" / name)
+    status, out, err = command(
+        main, "ckpt=multi.safetensors", "img=photo.png", "style={a: masks/one.png, b: 'masks/the other.png'}"
+    )
+    assert status == 0 and out == "outputs/photo_multi_a+b.png\n", err
+    masks = {"a": tmp_path / "masks/one.png", "b": tmp_path / "masks/the other.png"}
+    expected = fastnst.load(tmp_path / "multi.safetensors", style=masks)(picture(0))
+    with Image.open(tmp_path / "outputs/photo_multi_a+b.png") as result:
+        assert np.array_equal(result, expected)
 
 
 def test_orientation_profile_and_exif_survive(command, checkpoint, tmp_path):
@@ -168,6 +184,11 @@ def test_a_folder_never_stops_for_one_file(command, checkpoint, photographs, mon
         (["ckpt=style.safetensors", "img=a.png", "out=text.ckpt/b"], "cannot be written"),
         (["ckpt=style.safetensors", "img=a.png", "sise=3"], "sise"),
         (["ckpt=style.safetensors", "img=a.png", "style={}"], "style={}: give shares"),
+        (["ckpt=multi.safetensors", "img=a.png", "style={a: text.ckpt, b: a.png}"], "text.ckpt: cannot be read"),
+        (["ckpt=multi.safetensors", "img=a.png", "style={a: none.png, b: a.png}"], "none.png: no such picture file"),
+        (["ckpt=multi.safetensors", "img=a.png", "style={a: 1, b: a.png}"], "a number for each, or a mask for each"),
+        (["ckpt=multi.safetensors", "img=a.png", "style={c: a.png}"], "style=c: this checkpoint has a, b"),
+        (["ckpt=style.safetensors", "img=a.png", "style={a: a.png}"], "holds one style; leave style out"),
     ],
 )
 def test_bad_input_gets_one_line(command, checkpoint, tmp_path, arguments, message):
@@ -176,6 +197,7 @@ def test_bad_input_gets_one_line(command, checkpoint, tmp_path, arguments, messa
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.ckpt").write_text("no checkpoint")
     (tmp_path / "truncated.safetensors").write_bytes(checkpoint.read_bytes()[:-100])
+    export(tmp_path / "multi.safetensors", random_multi(), {"style": {"name": "a+b"}})
     save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
     before = sorted(tmp_path.rglob("*"))
     status, out, err = command(main, *arguments)

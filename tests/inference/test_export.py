@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from conftest import random_multi
+from conftest import picture, random_multi
 
 import fastnst
 from fastnst.checkpoint import export as write_checkpoint
@@ -48,6 +48,14 @@ def test_half_precision(command, checkpoint, tmp_path, form):
         assert largest_difference(call, load_net(tmp_path / "small.safetensors")[0], True) <= 4
         sizes.append(file.stat().st_size)
     assert sizes[0] < sizes[1]
+
+
+def test_masks_are_refused(command, tmp_path):
+    write_checkpoint(tmp_path / "multi.safetensors", random_multi(), {"style": {"name": "a+b"}})
+    picture(0).save(tmp_path / "mask.png")
+    status, _, err = command(main, "ckpt=multi.safetensors", "style={a: mask.png, b: mask.png}", "out=none")
+    assert status == 2 and "an exported file takes no masks" in err and len(err.splitlines()) == 1
+    assert not (tmp_path / "none").exists()
 
 
 def test_onnx_names_its_axes(command, checkpoint, tmp_path):
