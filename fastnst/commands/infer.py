@@ -54,7 +54,8 @@ def infer(cfg: DictConfig) -> None:
     failed = 0
     for picture, target in zip(tqdm(pictures, unit="picture", disable=len(pictures) == 1), targets, strict=True):
         try:
-            with tqdm(total=100, unit="%", leave=False, desc=printable(picture.name), delay=2) as bar:  # shows itself for large ones
+            shown = printable(picture.name)
+            with tqdm(total=100, unit="%", leave=False, desc=shown, delay=2) as bar:  # shows itself for large ones
 
                 def show(share: float) -> None:
                     bar.update(round(100 * share) - bar.n)  # noqa: B023
