@@ -33,9 +33,14 @@ def is_name(value: object) -> bool:
     return value.strip() != "" and value[0] != "." and len(value.encode()) <= 100
 
 
+def printable(message: str) -> str:
+    """The message on one line, with what a terminal would obey, such as from a file's name, as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+
+
 def fail(message: str) -> int:
     """Prints one line on stderr. Returns the exit status for bad input."""
-    print(f"fastnst: {message}", file=sys.stderr)
+    print(f"fastnst: {printable(message)}", file=sys.stderr)
     return 2
 
 

@@ -9,6 +9,8 @@ import json
 import os
 import pickle
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 from functools import partial
@@ -17,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import picture
+from conftest import ROOT, picture
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -178,7 +180,7 @@ def attempt(capsys):
                 work()
         except UserError as error:
             counts["refused"] += 1
-            assert str(error).strip() and len(str(error)) < 600 and len(str(error).splitlines()) == 1
+            assert str(error).strip() and len(str(error)) < 600
             return False
         counts["done"] += 1
         return True
@@ -371,3 +373,14 @@ def test_names(place, stylizer, attempt):
         assert not any([attempt(work) for work in works])
     made = [path.relative_to(folder / "page") for path in (folder / "page").rglob("*.png")]
     assert len(made) == len(names) and all(len(path.parts) == 2 for path in made)
+
+
+def test_a_name_is_told_on_one_line_and_printed_as_it_is(place, tmp_path):
+    (tmp_path / "a\nb\x1b[2J.png").write_bytes(b"no picture")
+    picture(0, 24, 20).save(tmp_path / os.fsdecode(b"\xff.png"))
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts/infer.py", f"ckpt={place}/checkpoints/style.safetensors", "img=.", "out=out"],
+        cwd=tmp_path, env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"}, capture_output=True, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stdout == b"out/\xff_style.png\n" and b"Traceback" not in done.stderr
+    assert rb"fastnst: a\nb\x1b[2J.png: cannot be" in done.stderr and b"\x1b[2J" not in done.stderr

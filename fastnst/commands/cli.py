@@ -1,6 +1,7 @@
 """From a command line to a composed config, and from a user's mistake to one line on stderr and exit status 2."""
 
 import argparse
+import io
 import os
 import re
 import sys
@@ -46,6 +47,8 @@ def run(task: str, config_name: str) -> None:
     Groups are the folders beside that file: from configs/inference none can be chosen, and `style` is a key there.
     """
     file = CONFIGS / config_name
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names that are not UTF-8 are printed as they are
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, and leaves the telling to us
     resolvers = {
         "artwork": lambda name: str(ARTWORKS / name),

@@ -11,7 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from fastnst.commands.options import as_path, check_numbers, check_whole, path_of, style_of, title_of
-from fastnst.errors import UserError, line_of
+from fastnst.errors import UserError, line_of, printable
 from fastnst.images import SUFFIXES, is_folder
 from fastnst.inference import film
 from fastnst.inference.stylizer import LEAST, Controls, Stylizer, free_memory, stylize_file
@@ -54,7 +54,8 @@ def infer(cfg: DictConfig) -> None:
     failed = 0
     for picture, target in zip(tqdm(pictures, unit="picture", disable=len(pictures) == 1), targets, strict=True):
         try:
-            with tqdm(total=100, unit="%", leave=False, desc=picture.name, delay=2) as bar:  # shows itself for large ones
+            shown = printable(picture.name)
+            with tqdm(total=100, unit="%", leave=False, desc=shown, delay=2) as bar:  # shows itself for large ones
 
                 def show(share: float) -> None:
                     bar.update(round(100 * share) - bar.n)  # noqa: B023
@@ -64,7 +65,7 @@ def infer(cfg: DictConfig) -> None:
             if not isinstance(error, UserError) and len(pictures) == 1:
                 raise
             message = error if isinstance(error, UserError) else f"{picture}: cannot be restyled ({line_of(error)})"
-            tqdm.write(f"fastnst: {message}", file=sys.stderr)  # above the progress bar
+            tqdm.write(f"fastnst: {printable(str(message))}", file=sys.stderr)  # above the progress bar
             failed = 2
         else:
             tqdm.write(str(target))
@@ -98,7 +99,7 @@ def infer_film(
     """Restyles a film, with a progress bar. Raises UserError if it cannot be done."""
     if os.path.realpath(target) == os.path.realpath(source):
         raise UserError(f"out={target}: this is the film itself; give another name")
-    with tqdm(unit="frame", desc=source.name) as bar:
+    with tqdm(unit="frame", desc=printable(source.name)) as bar:
 
         def show(done: int, total: int | None) -> None:
             bar.total = total

@@ -20,6 +20,7 @@ from fastnst.files import check_file
 from fastnst.images import load_rgb, to_tensor
 from fastnst.losses.vgg_layers import STYLE_LAYERS
 from fastnst.memory import keep_freed_memory
+from fastnst.models.arbitrary import MOST_SIZE
 from fastnst.training.callbacks import Panels, Progress, Throughput, own_lines
 from fastnst.training.checkpointing import LAST, Checkpoints, WholeCheckpoints, check_same, newest
 from fastnst.training.failures import BadFiles, BadSteps, one_line
@@ -48,7 +49,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     torch.set_float32_matmul_precision("high")
     check_whole(cfg, LEAST)
     check_flags(cfg, "compile")
-    check_numbers(cfg, {"stability.weight": (0, 1e6), "stability.noise": (0, 1)})
+    check_numbers(cfg, {"stability.weight": (0, 1e6), "stability.noise": (0, 1), "style.size": (16, MOST_SIZE)})
     if cfg.stability.weight > 0 and cfg.data.size < 2 * cfg.stability.shift + 32:
         raise UserError(
             f"stability.shift={cfg.stability.shift}: data.size={cfg.data.size} leaves too little of a crop moved so far"

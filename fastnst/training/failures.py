@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from fastnst.data.workers import Reading
-from fastnst.errors import SharedError, UserError, fail, line_of
+from fastnst.errors import SharedError, UserError, fail, line_of, printable
 
 
 class Stopped(Exception):
@@ -43,7 +43,7 @@ def due(trainer: pl.Trainer) -> bool:
 @rank_zero_only
 def tell(message: str) -> None:
     """One line on stderr, above the progress bar, of the first process alone."""
-    tqdm.write(f"warning: {message}", file=sys.stderr)
+    tqdm.write(f"warning: {printable(message)}", file=sys.stderr)
 
 
 class BadSteps(pl.Callback):

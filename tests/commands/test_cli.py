@@ -41,6 +41,7 @@ from fastnst.commands.entry import export, infer, train
         (["optimizer.lr=-1"], "optimizer.optimizer: Invalid learning rate: -1"),
         (["trainer.max_steps=many"], "trainer.max_steps=many"),
         (["style.size=0"], "style.size=0"),
+        (["style.size=1000000"], "style.size=1000000"),
         (["data.size=8"], "data.size=8"),
         (["data.batch_size=0"], "data.batch_size=0"),
         (["max_bad_steps=-1"], "max_bad_steps=-1"),
