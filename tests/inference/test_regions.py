@@ -95,7 +95,7 @@ def test_frames_of_one_batch_have_their_own_statistics(multi):
 
 def test_a_soft_edge_has_no_seam():
     # Of trained styles: no step from one column to the next is greater in the transition than in the styles themselves.
-    photograph, edge = picture(0, 320, 64), 160
+    photograph, edge = picture(2, 320, 64), 160
     mask = left(320, 64, edge).filter(ImageFilter.GaussianBlur(12))
     result = fastnst.load("base", style={"wave": mask, "mosaic": ImageOps.invert(mask)})(photograph)
     steps = np.abs(np.diff(np.asarray(result, float), axis=1)).mean((0, 2))
