@@ -68,7 +68,7 @@ def _assembled(path: Path, weights: dict[str, Tensor], architecture: dict, info:
     if not isinstance(info, dict) or not all(isinstance(info.get(part, {}), dict) for part in ("style", "objective")):
         raise UserError(f"{path}: what it says of itself is not what training writes")
     # Files are called after them. A net of several styles has their names joined by plus signs as its own.
-    names = [*getattr(net, "styles", ()), *filter(None, str(info.get("style", {}).get("name", "")).split("+"))]
+    names = [*net.styles, *filter(None, str(info.get("style", {}).get("name", "")).split("+"))]
     for name in names:
         if not is_name(name):
             raise UserError(f"{path}: {ascii(name)[:100]} cannot be the name of a style")

@@ -7,6 +7,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
+from fastnst.checkpoint import choose_style, load_net
 from fastnst.commands.options import check_whole, path_of
 from fastnst.evaluation.figures import PAINTING_SIZE
 from fastnst.evaluation.measurements import FIGURES, means, measure
@@ -29,6 +30,7 @@ def compare(cfg: DictConfig) -> dict:
     check_whole(cfg, {"size": LEAST, "data.count": 1})
     peer, device, out = load_peer(), best_device(), path_of(cfg, "out")
     checkpoint, paintings = checkpoint_file(path_of(cfg, "ckpt")), find_paintings(path_of(cfg, "paintings"))
+    whole, info = load_net(checkpoint)
     paths = choose_photographs(None if cfg.data.root is None else path_of(cfg, "data.root"), cfg.data.count)
     photographs = [read_photograph(path, device, cfg.size) for path in paths]
     network = LossNetwork().to(device).to(memory_format=torch.channels_last)
@@ -37,7 +39,8 @@ def compare(cfg: DictConfig) -> dict:
     results: dict[str, list[dict]] = {OURS: [], PEER: []}
     sheet: dict[str, list[Tensor | None]] = {"photographs": [None, *photographs]}
     for name, file in paintings.items():
-        net, painting = Stylizer(checkpoint, style=str(file)), read(file, device, short_side=PAINTING_SIZE)
+        net = Stylizer((choose_style(whole, info, checkpoint, file), info))
+        painting = read(file, device, short_side=PAINTING_SIZE)
         nets = {
             OURS: functools.partial(net, tile=None),
             PEER: functools.partial(peer.stylize_with, style_image=str(file), max_size=max(cfg.size, WORKING_SIZE)),

@@ -10,12 +10,12 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor
 
+from fastnst.checkpoint import load_net
 from fastnst.commands.options import check_flags, check_whole, painting_of, path_of, whole_numbers
 from fastnst.evaluation.figures import ARTEFACTS, PAINTING_SIZE, flicker
 from fastnst.evaluation.measurements import (
     artefact,
     beside_optimization,
-    load_painting,
     means,
     measure,
     median_worth,
@@ -53,8 +53,8 @@ def evaluate(cfg: DictConfig) -> dict:
         size, count, speed_sizes, out = FAST["size"], FAST["count"], FAST["speed_sizes"], out / "fast"
         marks = marks and FAST["iterations"]
     checkpoint, device = checkpoint_file(path_of(cfg, "ckpt")), best_device()
-    nets = {style: load_painting(checkpoint, style, file) for style, file in paintings.items()}
-    info = next(iter(nets.values()))[1]
+    whole, info = load_net(checkpoint)
+    nets = {style: whole.pick_painting(style, file, info, checkpoint) for style, file in paintings.items()}
     paths = choose_photographs(None if cfg.data.root is None else path_of(cfg, "data.root"), count)
     photographs = [read_photograph(path, device, size) for path in paths]
     # The figures are Oxford's VGG16's, whatever the checkpoint was trained on.
@@ -69,7 +69,7 @@ def evaluate(cfg: DictConfig) -> dict:
 
     results: list[dict[str, Any]] = []
     sheet: dict[str, list[Tensor | None]] = {"photographs": [None, *photographs]}
-    for style, (net, _) in nets.items():
+    for style, net in nets.items():
         net.to(device).to(memory_format=torch.channels_last)
         painting = read(paintings[style], device, short_side=PAINTING_SIZE)
         row = sheet[f"{style}: painting, results"] = [painting]

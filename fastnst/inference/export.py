@@ -104,7 +104,7 @@ def load_exported(path: Path, form: str) -> tuple[Callable[[np.ndarray], np.ndar
     """An exported file as a function of arrays, run by its own runtime, and the info in its metadata."""
     if form == "safetensors":
         net, info = load_net(path)
-        return lambda pictures: net(torch.from_numpy(pictures)).detach().clamp(0, 1).numpy(), info
+        return _of_arrays(lambda pictures: net(pictures).clamp(0, 1)), info
     if form == "onnx":
         import onnxruntime
 
@@ -116,12 +116,15 @@ def load_exported(path: Path, form: str) -> tuple[Callable[[np.ndarray], np.ndar
         module = torch.jit.load(str(path), _extra_files=extra)
     else:
         module = torch.export.load(str(path), extra_files=extra).module()
+    return _of_arrays(module), json.loads(extra["fastnst"])
 
+
+def _of_arrays(module: Callable[[Tensor], Tensor]) -> Callable[[np.ndarray], np.ndarray]:
     def call(pictures: np.ndarray) -> np.ndarray:
         with torch.no_grad():
             return module(torch.from_numpy(pictures)).numpy()
 
-    return call, json.loads(extra["fastnst"])
+    return call
 
 
 def largest_difference(call: Callable[[np.ndarray], np.ndarray], net: TransformNet, inside: bool) -> float:

@@ -69,8 +69,8 @@ class Stylizer:
     their results.
 
     checkpoints: each an exported .safetensors, a Lightning .ckpt, the name of a shipped one, or what `load_style` gives for
-    one, (net, info). weights: the share of each, scaled to a sum of 1; the
-    same for all if left out. style: which of a checkpoint's styles, see `fastnst.checkpoint.load_style`.
+    one, (net, info). weights: the share of each, scaled to a sum of 1; the same for all if left out. style: which of a
+    checkpoint's styles, see `fastnst.checkpoint.load_style`.
     Raises UserError if a file is neither, or for weights or styles that do not fit.
     `info` holds what the (first) checkpoint says of itself: style, objective, steps, version.
     """
