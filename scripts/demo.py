@@ -15,9 +15,9 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from fastnst.checkpoint import load_net  # noqa: E402
 from fastnst.commands.options import paintings_of  # noqa: E402
 from fastnst.data.files import sample_photographs  # noqa: E402
-from fastnst.evaluation.measurements import load_painting  # noqa: E402
 from fastnst.images import load_rgb  # noqa: E402
 from fastnst.inference.stylizer import Stylizer  # noqa: E402
 
@@ -33,7 +33,9 @@ def main() -> None:
     trained = OmegaConf.load(run / "config.yaml")
     style, file = next(iter(paintings_of(trained.style).items()))
     photograph, painting = load_rgb(sample_photographs()[1][0]), load_rgb(file)
-    result = Stylizer(load_painting(Path(trained.out), style, file))(photograph)
+    out = Path(trained.out)
+    net, info = load_net(out)
+    result = Stylizer((net.pick_painting(style, file, info, out), info))(photograph)
     pictures = [p.resize((round(p.width * HEIGHT / p.height), HEIGHT), Image.Resampling.LANCZOS)
                 for p in (painting, photograph, result)]  # fmt: skip
     sheet = Image.new("RGB", (sum(p.width for p in pictures) + 16, HEIGHT), "white")
@@ -41,7 +43,7 @@ def main() -> None:
     for picture in pictures:
         sheet.paste(picture, (left, 0))
         left += picture.width + 8
-    path = Path(trained.out).with_suffix(".png")
+    path = out.with_suffix(".png")
     sheet.save(path)
     print(path.resolve())
 

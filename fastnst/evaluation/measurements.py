@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from fastnst.checkpoint import load_net
 from fastnst.errors import UserError
 from fastnst.evaluation.figures import ARTEFACTS, motif, palette, relative_content, relative_style, strokes, worth
 from fastnst.evaluation.pictures import read
@@ -16,7 +15,6 @@ from fastnst.losses import recipes
 from fastnst.losses.objective import Objective, without_parts
 from fastnst.losses.vgg import LossNetwork
 from fastnst.memory import PeakMemory
-from fastnst.models.transform_net import TransformNet
 from fastnst.timing import clock
 
 FIGURES = ("relative_content", "relative_style", "strokes", "palette", "motif")
@@ -51,16 +49,6 @@ def means(results: Iterable[Mapping]) -> dict[str, float | None]:
     """The mean of each of FIGURES over the results that have it; None if none has."""
     columns = {name: [r[name] for r in results if r[name] is not None] for name in FIGURES}
     return {name: statistics.mean(values) if values else None for name, values in columns.items()}
-
-
-def load_painting(checkpoint: Path, style: str, painting: Path) -> tuple[TransformNet, dict]:
-    """A checkpoint's net for a style, or for a painting's file if it takes any, and its info.
-
-    A style called `custom`, as style=custom is unless it is named, stands for the checkpoint's one style. Raises UserError
-    if the checkpoint was trained on other styles.
-    """
-    net, info = load_net(checkpoint)
-    return net.pick_painting(style, painting, info, checkpoint), info
 
 
 def trained_objective(info: dict, painting: Path, device: torch.device) -> Objective:

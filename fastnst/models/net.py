@@ -53,4 +53,7 @@ class Net(nn.Module, ABC):
 
     @abstractmethod
     def pick_painting(self, style: str, painting: Path, info: dict, path: Path) -> Any:
-        """The ordinary net for a painting by its style's name. Raises UserError if that is not the style learnt."""
+        """The ordinary net for a painting by its style's name. Raises UserError if that is not the style learnt.
+
+        `custom`, as style=custom is called unless it is named, stands for the one style of a net.
+        """
