@@ -8,6 +8,10 @@ BIN := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
 demo: .venv/ready
 	$(BIN)/python scripts/demo.py $(filter-out PYTHON=%,$(MAKEOVERRIDES))
 
+# Two processes share two cores: more threads, theirs or their children's, would only wait for each other.
+test check: export OMP_NUM_THREADS = 1
+test check: export MKL_NUM_THREADS = 1
+
 test: .venv/ready lint
 	$(BIN)/python -m pytest -q -n 2
 

@@ -1,13 +1,8 @@
 """Small pictures and a small training, so that the whole path runs in seconds."""
 
-import os
 import sys
 import zipfile
 from pathlib import Path
-
-# Two processes of tests share two cores: more threads, theirs or their children's, would only wait for each other.
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 import numpy as np
 import pytest
