@@ -3,6 +3,7 @@
 import os
 import sys
 from collections import Counter
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -25,7 +26,7 @@ def infer(cfg: DictConfig) -> None:
     """
     keep_freed_memory()
     check_whole(cfg, {"size": LEAST}, optional=["size"])
-    controls = Controls(cfg.strength, cfg.preserve_color, cfg.style_scale, cfg.tile)
+    controls = Controls(**{field.name: cfg[field.name] for field in fields(Controls)})
     checkpoints = [as_path(path, "ckpt") for path in (cfg.ckpt if OmegaConf.is_list(cfg.ckpt) else [cfg.ckpt])]
     check_numbers(cfg, {"temporal": (0, 1)})
     name = "+".join(path.stem for path in checkpoints)
@@ -50,6 +51,7 @@ def infer(cfg: DictConfig) -> None:
         raise UserError(f"out={out}: {len(pictures)} pictures need a folder to go to, not a file")
     targets = name_results(pictures, root, out, name) if into_folder else [out]
     stylizer = Stylizer(*checkpoints, weights=cfg.weights, style=style)
+    stylizer.check(controls)
 
     failed = 0
     for picture, target in zip(tqdm(pictures, unit="picture", disable=len(pictures) == 1), targets, strict=True):

@@ -17,7 +17,7 @@ from fastnst.errors import UserError, is_number, is_whole, line_of
 from fastnst.images import UNREADABLE, best_device, check_suffix, exif_of, fit, has_alpha, save, to_rgb, upright
 from fastnst.inference.tiling import restyle_in_strips
 from fastnst.memory import give_back_freed_memory, short_of_memory
-from fastnst.models.arbitrary import Painted
+from fastnst.models.arbitrary import MOST_WEIGHT, Painted
 from fastnst.models.conditional import scaled
 from fastnst.models.regions import Regions
 from fastnst.models.transform_net import TransformNet
@@ -27,6 +27,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 LEAST = 16  # px; the transform net's smallest side
+STYLE_SIZES = 64, 512  # px that a painting's short side may have; training shows a net those from 0.6 of its own on
 Loaded = tuple[TransformNet | Regions | Painted, dict]  # a style of a net, and its checkpoint's info
 BYTES = 40  # of memory that one pass takes for each px and each channel of the net's width, with a margin
 
@@ -38,6 +39,9 @@ class Controls:
     strength: from 0, the photograph, to 1, the result; with a zero-shot net, from the photograph's own style to the
     painting's. preserve_color: the photograph's chroma (Cb, Cr) with the result's luminance (Y).
     style_scale: the strokes' size, 0.1-10; the net works on a picture so many times smaller.
+    style_size, style_weight: of a zero-shot net alone: px of the painting's short side, at which the net looks at it (a
+    larger painting has larger strokes; None: as in training); and how much its style counts, from 1 / MOST_WEIGHT to
+    MOST_WEIGHT.
     tile: rows of the picture computed at a time, or columns where it is wider than high (see `tiling`: the same result in
     less memory); None: all at once; `auto`: all at once if there is memory for it.
     Raises UserError for any other value.
@@ -47,14 +51,22 @@ class Controls:
     preserve_color: bool = False
     style_scale: float = 1.0
     tile: int | str | None = "auto"
+    style_size: int | None = None
+    style_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        for name, least, most in (("strength", 0, 1), ("style_scale", 0.1, 10)):
+        weights = round(1 / MOST_WEIGHT, 2), MOST_WEIGHT
+        for name, least, most in (("strength", 0, 1), ("style_scale", 0.1, 10), ("style_weight", *weights)):
             if not is_number(getattr(self, name), least, most):
                 raise UserError(f"{name}={getattr(self, name)}: give a number from {least} to {most}")
             object.__setattr__(self, name, float(getattr(self, name)))  # NumPy's scalars overflow
         if not isinstance(self.preserve_color, bool):
             raise UserError(f"preserve_color={self.preserve_color}: give true or false")
+        least, most = STYLE_SIZES
+        if self.style_size is not None:
+            if not is_whole(self.style_size, least) or self.style_size > most:
+                raise UserError(f"style_size={self.style_size}: give a whole number from {least} to {most}, or null")
+            object.__setattr__(self, "style_size", int(self.style_size))
         if self.tile not in ("auto", None):
             if not is_whole(self.tile, LEAST):
                 raise UserError(f"tile={self.tile}: give auto, null or a number of rows from {LEAST}")
@@ -62,6 +74,7 @@ class Controls:
 
 
 DEFAULTS = Controls()
+NO_DIALS = DEFAULTS.style_size, DEFAULTS.style_weight
 
 
 class Stylizer:
@@ -148,10 +161,12 @@ class Stylizer:
             working = [fit(photograph, max(1, round(max(size) / controls.style_scale))) for photograph in photographs]
         if min(working[0].size) < LEAST:
             raise ValueError(f"{working[0].width} x {working[0].height} px is too small; {LEAST} px is the least side")
+        self.check(controls)
         nets, results = self.nets, []
-        if strength < 1 and len(nets) == 1 and isinstance(self.styles[0], Painted):
+        dials = controls.style_size, controls.style_weight
+        if (strength < 1 or dials != NO_DIALS) and len(nets) == 1 and isinstance(self.styles[0], Painted):
             # Between two styles, and not between two pictures: strokes fade without a double image.
-            nets, strength = [self._ready(self.styles[0].at(strength, photographs[0]))], 1.0
+            nets, strength = [self._ready(self.styles[0].at(strength, photographs[0], *dials))], 1.0
         pixels = [np.asarray(picture) for picture in working]
         mixed = self._mixed(nets, np.stack(pixels) if len(pixels) > 1 else pixels[0][None], controls.tile, progress)
         del pixels
@@ -165,6 +180,12 @@ class Stylizer:
                 result = Image.merge("YCbCr", (luminance, *chroma)).convert("RGB")
             results.append(Image.blend(photograph, result, strength) if strength < 1 else result)
         return results
+
+    def check(self, controls: Controls) -> None:
+        """Raises UserError for controls that this style does not have."""
+        painted = len(self.nets) == 1 and isinstance(self.styles[0], Painted)
+        if not painted and (controls.style_size, controls.style_weight) != NO_DIALS:
+            raise UserError("style_size, style_weight: one zero-shot net has these dials, such as ckpt=arbitrary")
 
     def _mixed(self, nets: list[TransformNet], pictures: np.ndarray, tile: int | str | None, progress) -> np.ndarray:
         """The nets' results for pictures, (N, H, W, 3) uint8, mixed by their weights."""

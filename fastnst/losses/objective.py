@@ -129,12 +129,20 @@ class Objective(nn.Module):
         }
         return found | ({"palette": color_quantiles(images)} if self.weights["palette"] else {})
 
-    def forward(self, images: Tensor, target: Tensor, paintings: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    def forward(
+        self,
+        images: Tensor,
+        target: Tensor,
+        paintings: Mapping[str, Tensor] | None = None,
+        style_factor: float = 1.0,
+    ) -> dict[str, Tensor]:
         """Terms by name, each unweighted, a scalar: `total`, those of `weights` (`palette` only if it has a weight), and the
         parts of style: `style/<layer>`, over the scales, and `style/<scale>`, over the layers.
 
         images: the restyled pictures, (N, 3, H, W) in 0-1. target: `target` of what they were made of.
         paintings: `statistics`, of one painting for each picture or of one for all; the (one) style image's if left out.
+        style_factor: in `total`, style and palette count so many times more against content. Its root multiplies them and
+        divides content, so that gradients keep their size.
         """
         paintings = self.paintings() if paintings is None else paintings
         pyramid = self.pyramid(images, {self.content_layer, *self.style_layers})
@@ -154,7 +162,11 @@ class Objective(nn.Module):
         if "palette" in statistics:
             terms["palette"] = (statistics["palette"] - paintings["palette"]).square().mean() / self.palette_unit
         terms["tv"] = self.variation(images)
-        terms["total"] = sum(weight * terms[name] for name, weight in self.weights.items() if name in terms)
+        root = style_factor**0.5
+        factors = {"content": 1 / root, "style": root, "palette": root}
+        terms["total"] = sum(
+            factors.get(name, 1.0) * weight * terms[name] for name, weight in self.weights.items() if name in terms
+        )
         return terms
 
     # The parts of the terms. The recipes of optimization-based style transfer replace them by other formulas.

@@ -1,9 +1,12 @@
 """A zero-shot net: the embedding is predicted from the painting (Ghiasi et al. 2017)."""
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
@@ -20,6 +23,8 @@ from fastnst.models.transform_net import TransformNet
 AXES = 100  # principal components of a painting (as many as in Ghiasi et al. 2017): the head's input
 MOST_SIZE = 2048  # px, of the short side at which a painting is seen
 HIDDEN = 128  # the head's hidden units
+MOST_WEIGHT = 3.0  # the dial's range: style counts from a third of what it does in training to three times that
+MOST_STRETCH = 2.5  # how much the painting's colours may stretch or shrink the predicted ones
 POOLED = 2 * sum(WIDTHS[int(layer[4]) - 1] for layer in STYLE_LAYERS)
 
 
@@ -31,6 +36,9 @@ class ArbitraryNet(StyledNet):
 
     The pooled features of all paintings have most in common. So the head's input is whitened: the difference from the mean
     painting along the principal axes, in standard deviations. See `survey`. docs/notebook.md has what that gains.
+
+    The head's last input is the style weight, which training draws at random (Babaeizadeh and Ghiasi 2020): so it can be
+    chosen afterwards.
     """
 
     kind = "arbitrary"
@@ -42,22 +50,48 @@ class ArbitraryNet(StyledNet):
         super().__init__(width, upsample)
         self.register_buffer("mean", torch.zeros(POOLED))
         self.register_buffer("axes", torch.zeros(POOLED, AXES))
-        self.head = nn.Sequential(nn.Linear(AXES, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, self.numbers))
+        self.head = nn.Sequential(nn.Linear(AXES + 1, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, self.numbers))
         with torch.no_grad():  # at first every painting has nearly the same embedding
             self.head[2].get_parameter("weight").mul_(0.1)
             self.head[2].get_parameter("bias").copy_(self.neutral)
+        self.head[0].register_load_state_dict_pre_hook(_without_dial)
         self.architecture = {"kind": self.kind, "width": width, "upsample": upsample}
 
-    def forward(self, photographs: Tensor, pooled: Tensor) -> Tensor:
-        """photographs: (N, 3, H, W) in 0-1. pooled: (N, 1920), `Pooling` of each one's painting. Returns the same shape."""
-        return self.restyle(photographs, self.predict(pooled))
+    def forward(self, photographs: Tensor, pooled: Tensor, style_weight: float = 1.0) -> Tensor:
+        """photographs: (N, 3, H, W) in 0-1. pooled, style_weight: as in `predict`. Returns the same shape."""
+        return self.restyle(photographs, self.predict(pooled, style_weight))
 
-    def predict(self, pooled: Tensor) -> Tensor:
-        """Embeddings, (N, numbers), of paintings given by `Pooling`, (N, 1920)."""
-        return self.head(self.seen(pooled))
+    def predict(self, pooled: Tensor, style_weight: float = 1.0) -> Tensor:
+        """Embeddings, (N, numbers), of paintings given by `Pooling`, (N, 1920).
+
+        style_weight: how much the paintings' style counts against the photographs' content, in units of the weight in
+        training, from 1 / MOST_WEIGHT to MOST_WEIGHT.
+        """
+        dial = pooled.new_full((len(pooled), 1), math.log(style_weight) / math.log(MOST_WEIGHT))
+        return self.head(torch.cat([self.seen(pooled), dial], dim=1))
+
+    @torch.no_grad()
+    def colored(self, row: Tensor, painting: Tensor) -> Tensor:
+        """The embedding, (numbers,), with other colours: on the reference picture their mean and covariance become the
+        painting's, (1, 3, H, W) in 0-1.
+
+        What the head predicts is paler than the painting. The last convolution's input is normalized, and so its colours
+        hardly depend on the photograph. So one picture tells the linear map from them to the painting's, which is that of
+        Pitie and Kokaram 2007, and the embedding's colour matrix and shift take it up: a pass costs what it did.
+        docs/notebook.md has what that gains.
+        """
+        net = self.fold(row)
+        wanted, found = (_moments(x) for x in (net.before_output(painting), net.layers(reference_picture().to(row) * 2 - 1)))
+        root = _root(found[1] + 1e-3 * torch.eye(3).to(found[1]))
+        inverse = torch.linalg.inv(root)
+        stretches, axes = torch.linalg.eigh(inverse @ _root(root @ wanted[1] @ root) @ inverse)
+        linear = (axes * stretches.clamp(1 / MOST_STRETCH, MOST_STRETCH)) @ axes.T
+        *numbers, matrix, shift = row.split(self.parts)
+        shift = linear @ shift.to(linear) + wanted[0] - linear @ found[0]
+        return torch.cat([*numbers, (linear @ matrix.view(3, 3).to(linear)).flatten().to(row), shift.to(row)])
 
     def seen(self, pooled: Tensor) -> Tensor:
-        """The head's input, (N, AXES) in -3 to 3, in standard deviations of the paintings it was trained on."""
+        """The head's view of paintings, (N, AXES) in -3 to 3, in standard deviations of the paintings it was trained on."""
         # Clamped, as embeddings for a painting far from all of those are of no use.
         return ((pooled - self.mean) @ self.axes).clamp(-3, 3)
 
@@ -120,6 +154,25 @@ class ArbitraryNet(StyledNet):
         return net
 
 
+def _moments(pictures: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean, (3,), and covariance, (3, 3), of the colours of areas of 4 x 4 px, in float64. pictures: (1, 3, H, W)."""
+    colors = F.avg_pool2d(pictures, 4)[0].flatten(1).double()
+    return colors.mean(1), torch.cov(colors, correction=0)
+
+
+def _root(covariance: Tensor) -> Tensor:
+    """The symmetric square root of a covariance, (3, 3)."""
+    squares, axes = torch.linalg.eigh(covariance)
+    return (axes * squares.clamp_min(0).sqrt()) @ axes.T
+
+
+def _without_dial(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Nets of 0.1.0 have no dial: for them it changes nothing."""
+    weight = state.get(f"{prefix}weight")
+    if weight is not None and weight.shape == (HIDDEN, AXES):
+        state[f"{prefix}weight"] = torch.cat([weight, weight.new_zeros(HIDDEN, 1)], dim=1)
+
+
 class Pooling(nn.Module):
     """Pooled features of a painting: each channel's mean and root mean square at the style layers.
 
@@ -163,19 +216,46 @@ class Painted:
     ):
         self.masks = masks
         self.net, self.loss_network, self.pool, self.size = net, loss_network, Pooling(loss_network), size
-        parts = scaled(shares.values(), f"style={dict(shares)}")
-        self.rows = {path: self.row_of(load_rgb(path, size)) for path in shares}
-        self.row = sum((part * row for part, row in zip(parts, self.rows.values(), strict=True)), torch.zeros(()))
+        self.parts = dict(zip(shares, scaled(shares.values(), f"style={dict(shares)}"), strict=True))
+        self.looked: dict[int, dict[Any, tuple[Tensor, Tensor]]] = {}  # by size: a film asks for each frame
+        self.rows = self.embeddings(size)
+        self.row = self.mixed(self.rows)
+
+    def embeddings(self, size: int, style_weight: float = 1.0) -> dict[Any, Tensor]:
+        """Each painting's embedding, (numbers,), seen with its short side at `size` px. style_weight: see `predict`."""
+        if size not in self.looked:
+            self.looked[size] = {path: self.look(load_rgb(path, size)) for path in self.parts}
+        with torch.no_grad():
+            return {path: self.embedding(*seen, style_weight) for path, seen in self.looked[size].items()}
+
+    def embedding(self, pooled: Tensor, picture: Tensor, style_weight: float = 1.0) -> Tensor:
+        """The embedding, (numbers,), of the style of a picture that was looked at."""
+        return self.net.colored(self.net.predict(pooled, style_weight)[0], picture)
+
+    def mixed(self, rows: Mapping[Any, Tensor]) -> Tensor:
+        return sum((part * rows[path] for path, part in self.parts.items()), torch.zeros(()))
 
     @torch.no_grad()
-    def row_of(self, picture: Image.Image) -> Tensor:
-        """The embedding, (numbers,), of this picture's style."""
-        return self.net.predict(self.pool(self.loss_network(to_tensor(picture).unsqueeze(0), STYLE_LAYERS)))[0]
+    def look(self, picture: Image.Image) -> tuple[Tensor, Tensor]:
+        """The picture's `Pooling`, (1, 1920), and itself in 0-1, (1, 3, H, W)."""
+        image = to_tensor(picture).unsqueeze(0)
+        return self.pool(self.loss_network(image, STYLE_LAYERS)), image
 
-    def at(self, strength: float, photograph: Image.Image | None = None) -> TransformNet | Regions:
-        """The ordinary net between the photograph's own style, at 0, and the paintings', at 1 (Ghiasi et al. 2017, 4.3)."""
-        rows = [self.row] if self.masks is None else [*self.rows.values()]
+    def at(
+        self,
+        strength: float,
+        photograph: Image.Image | None = None,
+        style_size: int | None = None,
+        style_weight: float = 1.0,
+    ) -> TransformNet | Regions:
+        """The ordinary net between the photograph's own style, at 0, and the paintings', at 1 (Ghiasi et al. 2017, 4.3).
+
+        style_size: px of the paintings' short side; None: as in training. style_weight: see `predict`.
+        """
+        embeddings = self.embeddings(style_size or self.size, style_weight)
+        rows = [self.mixed(embeddings)] if self.masks is None else [*embeddings.values()]
         if photograph is not None and strength < 1:
-            own = self.row_of(short_side(middle(photograph), self.size))
+            with torch.no_grad():
+                own = self.embedding(*self.look(short_side(middle(photograph), self.size)), style_weight)
             rows = [torch.lerp(own, row, strength) for row in rows]
         return self.net.fold(rows[0]) if self.masks is None else self.net.divide(rows, self.masks)

@@ -94,6 +94,10 @@ class TransformNet(Net):
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         return x if self.architecture["output"] == "linear" else 0.5 + 150 / 255 * torch.tanh(x)
 
+    def before_output(self, pictures: Tensor) -> Tensor:
+        """What `output` makes these pictures of: values in 0-1, and a little outside, of any shape."""
+        return pictures if self.architecture["output"] == "linear" else torch.atanh((pictures - 0.5) * (255 / 150))
+
     @property
     def body(self) -> "TransformNet":
         return self

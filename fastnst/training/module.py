@@ -14,7 +14,7 @@ from fastnst.errors import SharedError
 from fastnst.losses.objective import Objective
 from fastnst.losses.terms import stability_loss
 from fastnst.losses.vgg_layers import STYLE_LAYERS
-from fastnst.models.arbitrary import ArbitraryNet, Pooling
+from fastnst.models.arbitrary import MOST_WEIGHT, ArbitraryNet, Pooling
 from fastnst.models.conditional import MultiStyleNet
 from fastnst.models.net import Net
 from fastnst.models.transform_net import TransformNet
@@ -23,7 +23,7 @@ RIM = 8  # px
 # Factor of an embedding's learning rate. Its numbers are near 1 where weights are near 0.05, and only the pictures of its
 # style update them. docs/notebook.md has what that gains.
 ROW_RATE = 20
-Condition = tuple[Tensor, ...]  # a net's inputs beside the photographs
+Condition = tuple[Tensor | float, ...]  # a net's inputs beside the photographs
 Paintings = Mapping[str, Tensor] | None  # `Objective.statistics`; None: the objective's own
 REDUCED = 0.6  # the smallest part of their size at which paintings train a zero-shot net
 
@@ -61,6 +61,10 @@ class StyleTransfer(pl.LightningModule):
         """The net's inputs beside a batch's photographs, and the statistics of their paintings."""
         return (), None
 
+    def style_factor(self) -> float:
+        """How much more than its weight style counts in this step."""
+        return 1.0
+
     def validated(self, count: int) -> Iterator[tuple[str, Condition, Paintings]]:
         """The same for `count` photographs in each style that is validated, with its name."""
         yield self.info["style"]["name"], (), None
@@ -73,7 +77,7 @@ class StyleTransfer(pl.LightningModule):
         photographs = batch["image"].contiguous(memory_format=torch.channels_last)
         condition, paintings = self.condition(batch)
         restyled = self.net(photographs, *condition)
-        terms = self.objective(restyled, self.objective.target(photographs), paintings)
+        terms = self.objective(restyled, self.objective.target(photographs), paintings, self.style_factor())
         if self.stability["weight"] > 0:
             moved, window = self._moved(photographs)
             again = self.net(moved, *condition)
@@ -156,7 +160,8 @@ class ManyStyles(StyleTransfer):
 class AnyPainting(StyleTransfer):
     """Trains an `ArbitraryNet` on the data's paintings. The style images are held out for validation.
 
-    Paintings come at sizes from REDUCED on, so that a painting's size controls the size of the strokes.
+    Paintings come at sizes from REDUCED on, so that a painting's size controls the size of the strokes. The style weight
+    varies too, and the net is told it.
     """
 
     net: ArbitraryNet
@@ -189,7 +194,12 @@ class AnyPainting(StyleTransfer):
         with torch.no_grad():
             pyramid = self.objective.pyramid(images, {*STYLE_LAYERS, *self.objective.style_layers})
             pooled = self.pool(pyramid[1] if 1 in pyramid else self._features(images))
-            return (pooled,), self.objective.statistics(images, pyramid)
+            return (pooled, self.style_factor()), self.objective.statistics(images, pyramid)
+
+    def style_factor(self) -> float:
+        """Drawn for each step, for the net's dial: from 1 / MOST_WEIGHT to MOST_WEIGHT, its logarithm evenly."""
+        random = torch.Generator().manual_seed(self.global_step)
+        return MOST_WEIGHT ** (2 * torch.rand((), generator=random).item() - 1)
 
     def validated(self, count: int) -> Iterator[tuple[str, Condition, Paintings]]:
         for number, name in enumerate(self.style_images):

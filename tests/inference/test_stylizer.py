@@ -17,7 +17,7 @@ from fastnst.errors import UserError
 from fastnst.images import to_image, to_tensor
 from fastnst.inference import stylizer as inference
 from fastnst.inference import tiling
-from fastnst.inference.stylizer import Controls
+from fastnst.inference.stylizer import Controls, Stylizer
 
 
 def test_a_call_is_one_pass_of_the_net(stylizer):
@@ -167,9 +167,43 @@ def test_a_long_photographs_own_style_is_its_middles(tmp_path, paintings, monkey
     random_arbitrary(tmp_path)
     style = fastnst.load(tmp_path / "any.safetensors", style=str(paintings / "0.png"))
     asked = []
-    monkeypatch.setattr(style.styles[0], "row_of", lambda p: asked.append(p.size) or style.styles[0].row)
+    looked = style.styles[0].look(picture(0, 48, 48))
+    monkeypatch.setattr(style.styles[0], "look", lambda p: asked.append(p.size) or looked)
     assert style(picture(3, 2000, 16), strength=0.5).size == (2000, 16)
     assert asked == [(768, 48)]
+
+
+def test_dials_of_a_zero_shot_net(tmp_path, paintings, checkpoint, monkeypatch):
+    net = random_arbitrary(tmp_path)
+    painting, photograph = str(paintings / "0.png"), picture(3, 64, 48)
+    style = fastnst.load(tmp_path / "any.safetensors", style=painting)
+    plain = np.asarray(style(photograph), int)
+    (painted,) = style.styles
+    asked = []
+    look = painted.look
+    monkeypatch.setattr(painted, "look", lambda p: asked.append(min(p.size)) or look(p))
+    heavy, small = style(photograph, style_weight=3), style(photograph, style_size=64)
+    style(photograph, style_size=64, style_weight=2)
+    assert asked == [64]  # a painting is looked at once for each size
+    for changed in (heavy, small):
+        assert abs(np.asarray(changed, int) - plain).mean() > 0.5
+    pooled, image = painted.looked[48][painting]
+    assert min(image.shape[2:]) == 48
+    row = net.colored(net.predict(pooled, 3.0)[0], image)
+    torch.testing.assert_close(painted.embeddings(48, 3.0)[painting], row)
+    np.testing.assert_array_equal(style(photograph), plain)  # a dial turned once does not stay turned
+    for changes in (
+        {"style_size": 63},
+        {"style_size": 64.5},
+        {"style_size": 513},
+        {"style_weight": 0.3},
+        {"style_weight": 4},
+    ):
+        with pytest.raises(UserError, match="style_"):
+            style(photograph, **changes)
+    for other in (fastnst.load(checkpoint), Stylizer(*[tmp_path / "any.safetensors"] * 2, style=painting)):
+        with pytest.raises(UserError, match="zero-shot"):
+            other(photograph, style_weight=2)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

@@ -30,11 +30,14 @@ def test_terms_add_up(network):
         network, [torch.rand(1, 3, 48, 64)], style_layers={"relu1_2": 1, "relu3_3": 3},
         content_weight=2, style_weight=7, tv_weight=0.5, palette_weight=3,
     )  # fmt: skip
-    terms = objective(torch.rand(2, 3, 32, 32), objective.target(torch.rand(2, 3, 32, 32)))
+    pictures, target = torch.rand(2, 3, 32, 32), objective.target(torch.rand(2, 3, 32, 32))
+    terms = objective(pictures, target)
     assert terms["style"].item() == pytest.approx((terms["style/relu1_2"] + 3 * terms["style/relu3_3"]).item() / 4)
     assert terms["style"].item() == pytest.approx(terms["style/1"].item())
     total = 2 * terms["content"] + 7 * terms["style"] + 0.5 * terms["tv"] + 3 * terms["palette"]
     assert terms["total"].item() == pytest.approx(total.item())
+    total = 2 / 3 * terms["content"] + 3 * (7 * terms["style"] + 3 * terms["palette"]) + 0.5 * terms["tv"]
+    assert objective(pictures, target, style_factor=9)["total"].item() == pytest.approx(total.item())
 
 
 def test_style_loss_is_one_for_no_features_whatever_the_painting(network):

@@ -1,14 +1,21 @@
 """Zero-shot nets."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import random_arbitrary
 
 from fastnst.checkpoint import load_style
 from fastnst.errors import UserError
+from fastnst.losses.terms import reference_picture
 from fastnst.losses.vgg import LossNetwork
 from fastnst.losses.vgg_layers import STYLE_LAYERS
-from fastnst.models.arbitrary import AXES, POOLED, ArbitraryNet, Painted, Pooling
+from fastnst.models import arbitrary
+from fastnst.models.arbitrary import AXES, MOST_STRETCH, MOST_WEIGHT, POOLED, ArbitraryNet, Painted, Pooling
+from fastnst.training.module import AnyPainting
 
 
 def test_paintings_are_told_by_how_they_differ():
@@ -25,6 +32,51 @@ def test_paintings_are_told_by_how_they_differ():
     assert net.seen(pooled[:2]).isfinite().all()
     with pytest.raises(UserError, match="all alike"):
         net.survey(torch.ones(128, POOLED))
+
+
+def test_nets_of_before_have_no_dial():
+    net, pooled = ArbitraryNet(width=4), torch.randn(3, POOLED)
+    net.survey(torch.randn(200, POOLED))
+    state = net.state_dict()
+    state["head.0.weight"] = state["head.0.weight"][:, :AXES]  # as in 0.1.0
+    old = ArbitraryNet(width=4)
+    old.load_state_dict(state)
+    torch.testing.assert_close(old.predict(pooled, 3.0), old.predict(pooled))
+    assert not torch.equal(net.predict(pooled, 3.0), net.predict(pooled))
+
+
+def test_training_draws_the_dial():
+    """Over its whole range, and the same again in a resumed run."""
+    drawn = [AnyPainting.style_factor(SimpleNamespace(global_step=step)) for step in range(200)]
+    assert drawn == [AnyPainting.style_factor(SimpleNamespace(global_step=step)) for step in range(200)]
+    logarithms = np.log(drawn) / np.log(MOST_WEIGHT)
+    assert -1 <= min(logarithms) < -0.9 and 0.9 < max(logarithms) <= 1 and abs(np.mean(logarithms)) < 0.1
+
+
+def colours_of(net, row):
+    return F.avg_pool2d(net.fold(row).layers(reference_picture() * 2 - 1), 4)[0].flatten(1)
+
+
+def test_results_have_the_paintings_colours(tmp_path, monkeypatch):
+    net = random_arbitrary(tmp_path)
+    torch.manual_seed(1)
+    row = net.predict(torch.rand(1, POOLED))[0].detach()
+    row[-12:] *= 0.3
+    colours = 0.4 * F.interpolate(torch.randn(1, 3, 16, 16), 128, mode="bicubic")
+    painting = net.body.output(colours)
+    torch.testing.assert_close(net.body.before_output(painting), colours, atol=1e-4, rtol=0)
+    wanted = F.avg_pool2d(colours, 4)[0].flatten(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(arbitrary, "MOST_STRETCH", 100)
+        full = colours_of(net, net.colored(row, painting))
+    torch.testing.assert_close(full.mean(1), wanted.mean(1), atol=1e-3, rtol=0)
+    torch.testing.assert_close(torch.cov(full), torch.cov(wanted), atol=0.1 * wanted.var().item(), rtol=0)
+    torch.testing.assert_close(net.colored(row, painting)[:-12], row[:-12])
+    row[-12:] *= 0.05  # a stretch has its limit
+    pale, stretched = colours_of(net, row), colours_of(net, net.colored(row, painting))
+    torch.testing.assert_close(stretched.mean(1), wanted.mean(1), atol=1e-3, rtol=0)
+    spread = torch.cov(stretched).trace() / torch.cov(pale).trace()
+    torch.testing.assert_close(spread, torch.tensor(MOST_STRETCH**2), atol=1e-2, rtol=0)
 
 
 def test_a_row_is_predicted_from_the_painting(tmp_path, paintings):
