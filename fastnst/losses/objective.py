@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fastnst.errors import UserError, is_number, is_whole
+from fastnst.losses.layer_names import STYLE_LAYERS, check_layers
 from fastnst.losses.terms import (
     color_quantiles,
     content_loss,
@@ -21,7 +22,6 @@ from fastnst.losses.terms import (
     total_variation,
 )
 from fastnst.losses.vgg import LossNetwork
-from fastnst.losses.vgg_layers import STYLE_LAYERS, check_layers
 
 
 class Objective(nn.Module):

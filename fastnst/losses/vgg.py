@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastnst.errors import UserError
-from fastnst.losses.vgg_layers import STYLE_LAYERS, up_to
+from fastnst.losses.layer_names import STYLE_LAYERS, up_to
 from fastnst.losses.vgg_weights import WeightSet
 
 

@@ -11,7 +11,7 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from fastnst.errors import UserError
-from fastnst.losses.vgg_layers import STYLE_LAYERS, WIDTHS, check_layers, torchvision_index, up_to
+from fastnst.losses.layer_names import STYLE_LAYERS, WIDTHS, check_layers, torchvision_index, up_to
 
 ASSETS = Path(__file__).parents[1] / "assets" / "loss_network"
 # Oxford's VGG16 in two files: the paper's layers want the first alone.

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from fastnst.errors import UserError, is_whole
 from fastnst.images import load_rgb, middle, short_side, to_tensor
+from fastnst.losses.layer_names import STYLE_LAYERS, WIDTHS
 from fastnst.losses.terms import reference_picture
 from fastnst.losses.vgg import LossNetwork
-from fastnst.losses.vgg_layers import STYLE_LAYERS, WIDTHS
 from fastnst.models.conditional import StyledNet, scaled
 from fastnst.models.net import Net, Shares
 from fastnst.models.regions import Regions
@@ -67,7 +67,8 @@ class ArbitraryNet(StyledNet):
         style_weight: how much the paintings' style counts against the photographs' content, in units of the weight in
         training, from 1 / MOST_WEIGHT to MOST_WEIGHT.
         """
-        dial = pooled.new_full((len(pooled), 1), math.log(style_weight) / math.log(MOST_WEIGHT))
+        # -4 to 4: one input among a hundred, which all embeddings are to obey. From -1 to 1 training hardly heeded it.
+        dial = pooled.new_full((len(pooled), 1), 4 * math.log(style_weight) / math.log(MOST_WEIGHT))
         return self.head(torch.cat([self.seen(pooled), dial], dim=1))
 
     @torch.no_grad()

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from fastnst.data.datamodule import CropData
 from fastnst.errors import SharedError
+from fastnst.losses.layer_names import STYLE_LAYERS
 from fastnst.losses.objective import Objective
 from fastnst.losses.terms import stability_loss
-from fastnst.losses.vgg_layers import STYLE_LAYERS
 from fastnst.models.arbitrary import MOST_WEIGHT, ArbitraryNet, Pooling
 from fastnst.models.conditional import MultiStyleNet
 from fastnst.models.net import Net

@@ -8,6 +8,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -16,7 +17,8 @@ from PIL import Image
 from fastnst.checkpoint import choose_style, load_net
 from fastnst.errors import UserError, line_of
 from fastnst.images import UNREADABLE, fit, save, to_rgb, upright
-from fastnst.inference.stylizer import Controls, Stylizer
+from fastnst.inference.stylizer import STYLE_SIZES, Controls, Stylizer
+from fastnst.models.arbitrary import MOST_WEIGHT
 from fastnst.shipped import ARTWORKS, checkpoint_file
 
 THUMBNAIL = 160  # px
@@ -68,6 +70,11 @@ class Studio:
         net, info = self.nets[stem]
         return Stylizer((choose_style(net, info, stem, painting or style), info))
 
+    def style_size(self, name: str) -> int:
+        """Px of the short side at which a style of any painting saw paintings in training."""
+        _, info = self.nets[self.styles[name][0]]
+        return info["style"]["size"]
+
     def thumbnails(self) -> list[tuple[Image.Image, str]]:
         """Each style at work on the same picture, with its title."""
         with Image.open(ARTWORKS / "inkwash.jpg") as file:
@@ -117,9 +124,12 @@ def build_page(studio: Studio):
     """The Gradio page of a studio."""
     import gradio as gr
 
-    def restyle(file, style, strength, preserve_color, style_scale, painting):
+    def restyle(file, style, strength, preserve_color, style_scale, painting, style_size, style_weight):
+        controls = Controls(strength, preserve_color, style_scale)
+        if style in studio.any_painting:
+            controls = replace(controls, style_size=int(style_size), style_weight=style_weight)
         try:
-            pictures, result = studio.restyle(file, style, Controls(strength, preserve_color, style_scale), painting)
+            pictures, result = studio.restyle(file, style, controls, painting)
         except UserError as error:  # a result that is there stays
             return gr.skip(), gr.skip(), gr.update(value=f'<p role="alert">{html.escape(str(error))}</p>', visible=True)
         return pictures, gr.update(value=result, visible=True), gr.update(value="", visible=False)
@@ -127,6 +137,7 @@ def build_page(studio: Studio):
     names = list(studio.styles)
     ready = [name for name in names if name not in studio.any_painting]  # these need nothing but the photograph
     first = (ready or names)[0]
+    size = STYLE_SIZES[0] if ready else studio.style_size(first)
     with gr.Blocks(title="fastnst", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         gr.Markdown("# fastnst\nDrop a photograph, choose a style, compare, download.")
         with gr.Row():
@@ -144,6 +155,9 @@ def build_page(studio: Studio):
                     label="Your painting", file_types=["image"], type="filepath", elem_id="painting", height=120,
                     visible=not ready,
                 )  # fmt: skip
+                with gr.Group(visible=not ready) as dials:
+                    style_weight = gr.Slider(0.34, MOST_WEIGHT, 1.0, step=0.01, label="Weight of the painting's style")
+                    style_size = gr.Slider(*STYLE_SIZES, size, step=16, label="Size of the painting, in px")
                 strength = gr.Slider(0, 1, 1.0, step=0.05, label="Strength")
                 style_scale = gr.Slider(0.5, 2, 1.0, step=0.1, label="Size of strokes")
                 preserve_color = gr.Checkbox(label="Keep the photograph's colours")
@@ -157,14 +171,17 @@ def build_page(studio: Studio):
         def choose(event: gr.SelectData) -> str:
             return names[event.index]
 
-        def mark(name: str) -> tuple[dict, dict]:
-            return gr.update(selected_index=names.index(name)), gr.update(visible=name in studio.any_painting)
+        def mark(name: str) -> tuple[dict, ...]:
+            asks = name in studio.any_painting
+            size = gr.update(value=studio.style_size(name)) if asks else gr.skip()
+            shown = gr.update(visible=asks)
+            return gr.update(selected_index=names.index(name)), shown, shown, size
 
         gallery.select(choose, None, style)
-        style.change(mark, style, [gallery, painting])
+        style.change(mark, style, [gallery, painting, dials, style_size])
         button.click(
             restyle,
-            [photograph, style, strength, preserve_color, style_scale, painting],
+            [photograph, style, strength, preserve_color, style_scale, painting, style_size, style_weight],
             [slider, download, message],
             concurrency_limit=1,
         )

@@ -10,8 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fastnst.errors import UserError
 from fastnst.losses import vgg
+from fastnst.losses.layer_names import convolutions, torchvision_index
 from fastnst.losses.vgg import LossNetwork
-from fastnst.losses.vgg_layers import convolutions, torchvision_index
 
 CONVOLUTIONS = convolutions("vgg16")
 LAYERS = tuple(name.replace("conv", "relu") for name in CONVOLUTIONS)

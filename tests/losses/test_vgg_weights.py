@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from fastnst.errors import UserError
 from fastnst.losses import vgg_weights
+from fastnst.losses.layer_names import convolutions, torchvision_index
 from fastnst.losses.vgg import LossNetwork
-from fastnst.losses.vgg_layers import convolutions, torchvision_index
 from fastnst.losses.vgg_weights import ASSETS, OXFORD, WeightSet
 
 LAYERS = tuple(name.replace("conv", "relu") for name in convolutions("vgg16"))

@@ -10,9 +10,9 @@ from conftest import random_arbitrary
 
 from fastnst.checkpoint import load_style
 from fastnst.errors import UserError
+from fastnst.losses.layer_names import STYLE_LAYERS
 from fastnst.losses.terms import reference_picture
 from fastnst.losses.vgg import LossNetwork
-from fastnst.losses.vgg_layers import STYLE_LAYERS
 from fastnst.models import arbitrary
 from fastnst.models.arbitrary import AXES, MOST_STRETCH, MOST_WEIGHT, POOLED, ArbitraryNet, Painted, Pooling
 from fastnst.training.module import AnyPainting

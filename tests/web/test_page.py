@@ -240,8 +240,11 @@ def test_upload_restyle_compare_download(browser, checkpoints, tmp_path):
         assert page.locator("#download").count() == 0  # there is nothing yet
         page.locator("#styles button", has_text="any").click()
         page.wait_for_selector("#painting input[type=file]", state="attached")  # asked for where the style needs one
+        page.get_by_label("Size of the painting, in px").first.wait_for()
+        page.wait_for_function("[...document.querySelectorAll('input')].some(i => i.value == '64')")  # as in training
         page.locator("#styles button", has_text="sea").click()
         page.wait_for_selector("#painting", state="detached")
+        page.get_by_label("Size of the painting, in px").first.wait_for(state="hidden")
         assert page.get_by_label("Style", exact=True).input_value() == "Sea"
         page.get_by_label("Style", exact=True).click()
         page.get_by_role("option", name="Ink").click()
