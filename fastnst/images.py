@@ -149,12 +149,14 @@ def to_tensor(image: Image.Image | np.ndarray) -> Tensor:
 
 
 class Held:
-    """A picture in memory that stands where its path would: in `load_rgb`, and in the shares of a mixture."""
+    """A picture, or its file's bytes, in memory that stands where its path would: in `load_rgb`, in the shares of a mixture."""
 
-    def __init__(self, image: Image.Image):
-        data = io.BytesIO()
-        to_rgb(upright(image)).save(data, "PNG")
-        self.data = data.getvalue()
+    def __init__(self, picture: Image.Image | bytes):
+        if isinstance(picture, Image.Image):
+            data = io.BytesIO()
+            to_rgb(upright(picture)).save(data, "PNG")
+            picture = data.getvalue()
+        self.data = picture
 
     def __repr__(self) -> str:
         return "a picture"

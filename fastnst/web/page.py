@@ -1,5 +1,6 @@
 """A page on localhost: drop a photograph, choose a style, compare, download."""
 
+import hashlib
 import html
 import os
 import re
@@ -16,12 +17,13 @@ from PIL import Image
 
 from fastnst.checkpoint import choose_style, load_net
 from fastnst.errors import UserError, line_of
-from fastnst.images import UNREADABLE, fit, save, to_rgb, upright
+from fastnst.images import UNREADABLE, Held, fit, save, to_rgb, upright
 from fastnst.inference.stylizer import STYLE_SIZES, Controls, Stylizer
 from fastnst.models.arbitrary import MOST_WEIGHT
 from fastnst.shipped import ARTWORKS, checkpoint_file
 
 THUMBNAIL = 160  # px
+KEPT = 2  # paintings whose nets are kept, about 40 MB each
 VISITORS = 50  # who may wait at once
 ENVELOPE = 100_000  # bytes that a request may have beside a picture
 CSS = """
@@ -52,6 +54,7 @@ class Studio:
         # Of each, by its name on the page: its checkpoint, and its name there.
         self.styles: dict[str, tuple[str, str | Path | None]] = {}
         self.any_painting: set[str] = set()
+        self.kept: dict[tuple[str, bytes], Stylizer] = {}
         for stem, (net, _) in self.nets.items():
             if net.styles:
                 self.styles |= {f"{stem}: {style}": (stem, style) for style in net.styles}
@@ -65,10 +68,18 @@ class Studio:
         """A style by its name on the page, at work with the painting, a picture's file, if it takes any.
 
         Made anew each time, in milliseconds: kept, the nets of all styles would take many times the checkpoints' memory.
+        Those of the last paintings are kept, as looking at one takes the loss network.
         """
         stem, style = self.styles[name]
         net, info = self.nets[stem]
-        return Stylizer((choose_style(net, info, stem, painting or style), info))
+        if painting is None:
+            return Stylizer((choose_style(net, info, stem, style), info))
+        data = Path(painting).read_bytes()  # its file may be gone when the next picture comes
+        key = stem, hashlib.sha256(data).digest()
+        if key not in self.kept:
+            stylizer = Stylizer((net.pick({Held(data): 1.0}, info, stem), info))
+            self.kept = dict([*self.kept.items()][1 - KEPT :]) | {key: stylizer}
+        return self.kept[key]
 
     def style_size(self, name: str) -> int:
         """Px of the short side at which a style of any painting saw paintings in training."""

@@ -32,7 +32,7 @@ from fastnst.commands.serve import serve
 from fastnst.errors import UserError
 from fastnst.images import load_rgb
 from fastnst.inference.stylizer import Controls, Stylizer
-from fastnst.models.arbitrary import ArbitraryNet
+from fastnst.models.arbitrary import ArbitraryNet, Painted
 from fastnst.models.transform_net import TransformNet
 from fastnst.web.page import ENVELOPE, Studio, build_page, temporary_folder, title_of
 
@@ -365,6 +365,29 @@ def test_the_page_offers_every_style(tmp_path, paintings, photographs):
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(UserError, match="cannot be"):
         studio.restyle(photograph, "any: your painting", *rest, str(tmp_path / "text.png"))
+
+
+def test_the_last_paintings_are_looked_at_once(tmp_path, paintings, photographs, monkeypatch):
+    random_arbitrary(tmp_path)
+    looked = []
+    look = Painted.look
+    monkeypatch.setattr(Painted, "look", lambda self, p: looked.append(p.size) or look(self, p))
+    (tmp_path / "page").mkdir()
+    studio = Studio(tmp_path, tmp_path / "page", 1e6)
+
+    def restyle(painting: Path, controls: Controls) -> bytes:
+        (_, result), _ = studio.restyle(str(photographs / "00.jpg"), "any: your painting", controls, str(painting))
+        return result.tobytes()
+
+    copy = tmp_path / "upload.png"
+    copy.write_bytes((paintings / "0.png").read_bytes())
+    first = restyle(copy, Controls())
+    copy.unlink()
+    assert restyle(paintings / "0.png", Controls()) == first and len(looked) == 1
+    assert restyle(paintings / "0.png", Controls(style_size=64)) != first and len(looked) == 2  # the upload is gone
+    others = [restyle(paintings / f"{i}.png", Controls()) for i in (1, 2)]
+    assert first not in others and len(studio.kept) == 2 and len(looked) == 4
+    assert restyle(paintings / "0.png", Controls()) == first and len(looked) == 5
 
 
 def test_each_checkpoint_is_read_once(tmp_path, paintings, photographs, monkeypatch):
