@@ -149,7 +149,7 @@ def to_tensor(image: Image.Image | np.ndarray) -> Tensor:
 
 
 class Held:
-    """A picture, or its file's bytes, in memory: stands where its path would, in `load_rgb` and in the shares of a mixture."""
+    """A picture, or its file's bytes, in memory: it stands where its path would, in `load_rgb` and in a mixture's shares."""
 
     def __init__(self, picture: Image.Image | bytes):
         if isinstance(picture, Image.Image):
