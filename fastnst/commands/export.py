@@ -4,7 +4,7 @@ import copy
 
 from omegaconf import DictConfig
 
-from fastnst.checkpoint import load_style
+from fastnst.checkpoint import choose_style, load_net
 from fastnst.commands.options import check_flags, path_of, style_of, title_of
 from fastnst.errors import UserError
 from fastnst.files import check_writable
@@ -24,8 +24,11 @@ def export(cfg: DictConfig) -> None:
         raise UserError("page=true: the page runs format=onnx with processing=inside")
     checkpoint, path, suffix = path_of(cfg, "ckpt"), path_of(cfg, "out"), SUFFIX[cfg.format]
     style = style_of(cfg)
-    net, info = load_style(checkpoint, style)
-    net = net.at(1.0)
+    whole, info = load_net(checkpoint)
+    if cfg.format == "safetensors" and style is None:
+        net = whole.fold(whole.first_row())  # one of its styles, to try the file with
+    else:
+        net = choose_style(whole, info, checkpoint, style).at(1.0)
     if isinstance(net, Regions):
         raise UserError("style: an exported file takes no masks; give a style, or shares of several")
     if path.suffix in SUFFIX.values() and path.suffix != suffix:
@@ -35,7 +38,10 @@ def export(cfg: DictConfig) -> None:
     check_writable(path.parent)
     if cfg.format == "safetensors":
         inside = False  # a checkpoint holds the net alone
-        export_checkpoint(copy.deepcopy(net), cfg.half, path, info, None if style is None else title_of(style))
+        if style is None:
+            export_checkpoint(copy.deepcopy(whole), cfg.half, path, info)
+        else:
+            export_checkpoint(copy.deepcopy(net), cfg.half, path, info, title_of(style))
     else:
         inside = cfg.processing == "inside"
         product = Product(copy.deepcopy(net), inside, cfg.half).eval()

@@ -18,6 +18,7 @@ from fastnst.checkpoint import ancestor, load_net
 from fastnst.checkpoint import export as write_checkpoint
 from fastnst.errors import UserError
 from fastnst.files import write_bytes
+from fastnst.models.net import Net
 from fastnst.models.transform_net import TransformNet
 
 SUFFIX = {"onnx": ".onnx", "torchscript": ".pt", "pt2": ".pt2", "safetensors": ".safetensors"}
@@ -89,10 +90,10 @@ def _onnx(product: Product, example: Tensor, axes: dict[int, str], metadata: str
     return model.SerializeToString()
 
 
-def export_checkpoint(net: TransformNet, half: bool, path: Path, info: dict, style: str | None) -> None:
-    """Writes a net of one style as a checkpoint. half: in half precision, half the size; a pass computes as before.
+def export_checkpoint(net: Net, half: bool, path: Path, info: dict, style: str | None = None) -> None:
+    """Writes a net as a checkpoint. half: in half precision, half the size; a pass computes as before.
 
-    style: its name, if it is one of several or a painting's; None: `info` has it.
+    style: its name, if it is one of several or a painting's; None: `info` has it, or the net has several or takes any.
     """
     info = info | {"ancestor": ancestor(net, info)}  # before weights are rounded
     if style is not None:
@@ -101,9 +102,13 @@ def export_checkpoint(net: TransformNet, half: bool, path: Path, info: dict, sty
 
 
 def load_exported(path: Path, form: str) -> tuple[Callable[[np.ndarray], np.ndarray], dict]:
-    """An exported file as a function of arrays, run by its own runtime, and the info in its metadata."""
+    """An exported file as a function of arrays, run by its own runtime, and the info in its metadata.
+
+    A checkpoint of a net of several styles, or of any, is tried with its first embedding.
+    """
     if form == "safetensors":
-        net, info = load_net(path)
+        whole, info = load_net(path)
+        net = whole.fold(whole.first_row())
         return _of_arrays(lambda pictures: net(pictures).clamp(0, 1)), info
     if form == "onnx":
         import onnxruntime

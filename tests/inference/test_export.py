@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from conftest import picture, random_multi
+from conftest import picture, random_arbitrary, random_multi
 
 import fastnst
 from fastnst.checkpoint import export as write_checkpoint
@@ -105,3 +105,18 @@ def test_a_checkpoint_of_one_style(command, tmp_path):
     # Both go back to one net, and are mixed by their weights.
     mixed = fastnst.load(*(tmp_path / f"{half}.safetensors" for half in ("true", "false")))
     assert len(mixed.nets) == 1
+
+
+def test_a_checkpoint_of_all_styles_in_half_precision(command, tmp_path, paintings):
+    write_checkpoint(tmp_path / "multi.safetensors", random_multi(), {"style": {"name": "a+b", "size": 48}})
+    random_arbitrary(tmp_path)
+    photograph = picture(3, 64, 48)
+    for name, style in (("multi", "b"), ("any", str(paintings / "0.png"))):
+        status, out, err = command(
+            main, f"ckpt={name}.safetensors", "format=safetensors", "half=true", f"out=half_{name}.safetensors"
+        )
+        assert status == 0 and "/ 255" in out, err
+        files = [tmp_path / f"{name}.safetensors", tmp_path / f"half_{name}.safetensors"]
+        assert files[1].stat().st_size < 0.7 * files[0].stat().st_size
+        whole, half = (np.asarray(fastnst.load(file, style=style)(photograph), int) for file in files)
+        assert abs(whole - half).max() <= 3
