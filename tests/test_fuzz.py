@@ -35,8 +35,9 @@ from fastnst.models.transform_net import TransformNet
 from fastnst.web.page import Studio
 
 EXAMPLES = int(os.environ.get("FASTNST_FUZZ", "400"))
-# MB that an input may take. The largest whole picture has 0.3 megapixels, at which strokes of half size are 1.3 megapixels.
-MOST_MEMORY = 256
+# MB that an input may take, and bytes for each px that the net works on besides: of a GIF of 3 KB one changed byte makes a
+# whole picture of many megapixels. In one pass a net of width 2 takes 80.
+MOST_MEMORY, FOR_EACH_PIXEL = 256, 100
 
 
 def examples(share: float) -> int:
@@ -185,13 +186,13 @@ def memory_taken(work) -> int | None:
 
 @pytest.fixture
 def attempt(capsys):
-    """Whether some work succeeds; it may raise a UserError of one line, and nothing else, and takes at most MOST_MEMORY.
+    """Whether some work succeeds; it may raise a UserError of one line, and nothing else, and its memory is bounded.
 
-    The counts are printed.
+    pixels: how many the net works on. The counts are printed.
     """
     counts, most = collections.Counter(done=0, refused=0), [0]
 
-    def attempt(work) -> bool:
+    def attempt(work, pixels: float = 0) -> bool:
         refusal: list[UserError] = []
 
         def guarded() -> None:
@@ -204,7 +205,7 @@ def attempt(capsys):
             warnings.simplefilter("ignore")
             taken = memory_taken(guarded)
         if taken is not None:
-            assert taken <= MOST_MEMORY, f"took {taken} MB"
+            assert taken <= MOST_MEMORY + FOR_EACH_PIXEL * pixels / 1e6, f"took {taken} MB"
             most.append(taken)
         counts["refused" if refusal else "done"] += 1
         for error in refusal:
@@ -215,6 +216,20 @@ def attempt(capsys):
     yield attempt
     with capsys.disabled():
         print(f" {counts['done']} done, {counts['refused']} refused, {max(most)} MB at the most ", end="")
+
+
+def pixels_of(data: bytes, most: float = float("inf")) -> int:
+    """How many px a picture's file has; 0 if it is no whole one, or has more than `most`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(io.BytesIO(data)) as image:
+                if image.width * image.height > most:
+                    return 0
+                image.load()
+                return image.width * image.height
+        except Exception:
+            return 0
 
 
 def test_an_input_that_takes_too_much_memory_is_told(attempt):
@@ -253,7 +268,7 @@ def test_inference(place, stylizer, attempt):
             left.unlink()
         source, target = folder / f"in{suffix}", folder / f"out{written_as}"
         source.write_bytes(data)
-        done = attempt(lambda: stylize_file(stylizer, source, target, size))
+        done = attempt(lambda: stylize_file(stylizer, source, target, size), pixels_of(data))
         assert target.exists() == done
         if done:
             load_rgb(target)
@@ -269,13 +284,13 @@ def test_inference(place, stylizer, attempt):
 def test_page(place, attempt):
     folder = place / "page"
     folder.mkdir()
-    studio = Studio(place / "checkpoints", folder, 1e6)
-    source = place / "upload.png"
+    studio, source = Studio(place / "checkpoints", folder, 1e6), place / "upload.png"
 
     def check(data, strength, preserve_color, style_scale):
         source.write_bytes(data)
         before = set(folder.rglob("*"))
-        done = attempt(lambda: studio.restyle(str(source), "style", Controls(strength, preserve_color, style_scale)))
+        controls = Controls(strength, preserve_color, style_scale)
+        done = attempt(lambda: studio.restyle(str(source), "style", controls), pixels_of(data, 1e6) / style_scale**2)
         assert len(set(folder.rglob("*")) - before) == (2 if done else 0)  # a picture in a folder of its own
 
     for data in (files := corpus()):
