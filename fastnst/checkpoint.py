@@ -60,6 +60,8 @@ def _assembled(path: Path, weights: dict[str, Tensor], architecture: dict, info:
             raise TypeError("no architecture")
         if not all(tensor.is_floating_point() or tensor.dtype == torch.int64 for tensor in weights.values()):
             raise TypeError("they are not floating-point numbers")  # int64: batch normalization counts its batches
+        with torch.device("meta"):  # without memory: a few bytes can name a net of gigabytes
+            build(architecture).load_state_dict(weights, assign=True)
         net = build(architecture)
         net.load_state_dict(weights)  # half-precision files save space, not time: a CPU computes in float32
     except (RuntimeError, TypeError, KeyError, UserError) as error:

@@ -55,6 +55,11 @@ def exif_of(image: Image.Image) -> bytes | None:
         return None
 
 
+def is_animated(image: Image.Image) -> bool:
+    """Whether the file has further pictures to be seen; those that a camera adds to a JPEG are none."""
+    return image.format != "MPO" and getattr(image, "is_animated", False)
+
+
 def has_alpha(image: Image.Image) -> bool:
     """Whether the picture has transparency. Raises ValueError for an indexed one without a palette."""
     if image.mode == "P" and image.palette is None:

@@ -13,8 +13,10 @@ CONFIGS, CHECKPOINTS, ARTWORKS = HOME / "configs", HOME / "checkpoints", PACKAGE
 def checkpoint_file(name: str | Path) -> Path:
     """The file of that name, or else the shipped checkpoint of that name, such as `wave`.
 
-    Raises UserError, which lists the shipped names, if there is neither.
+    Raises UserError, which lists the shipped names, if there is neither, and TypeError for what is no path.
     """
+    if not isinstance(name, (str, Path)):
+        raise TypeError(f"give a checkpoint's file, or the name of a shipped one, not a {type(name).__name__}")
     shipped = {file.stem: file for file in sorted(CHECKPOINTS.glob("*.safetensors"))}
     path = Path(name)
     if path.is_file():

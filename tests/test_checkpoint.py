@@ -53,6 +53,8 @@ def test_what_is_no_picture_is_a_type_error(tmp_path, stylizer, kind):
         fastnst.load(tmp_path / "any.safetensors", style=given)
     with pytest.raises(TypeError, match=f"give a PIL image, .* not a {kind.__name__}"):
         stylizer(given)
+    with pytest.raises(TypeError, match=f"give a checkpoint's file, .* not a {kind.__name__}"):
+        fastnst.load(given)
 
 
 def test_a_painting_is_a_path_or_a_picture(tmp_path):

@@ -1,6 +1,7 @@
-"""Broken files by the thousand: each is restyled or refused with a UserError, and leaves nothing else behind.
+"""Broken files by the thousand: each is restyled or refused with a UserError, in bounded memory, and leaves nothing behind.
 
-FASTNST_FUZZ=10000 python -m pytest -q tests/test_fuzz.py --timeout 0   tries so many. Each test prints its counts.
+FASTNST_FUZZ=10000 python -m pytest -q tests/test_fuzz.py -n 0 --timeout 0   tries so many. Each test prints its counts, and
+the most memory that one of its inputs took. Every file is tried whole, and then at random, whole or broken.
 """
 
 import collections
@@ -29,10 +30,14 @@ from fastnst.checkpoint import export, load_net
 from fastnst.errors import UserError
 from fastnst.images import SUFFIXES, decode, load_rgb
 from fastnst.inference.stylizer import Controls, Stylizer, stylize_file
+from fastnst.memory import PeakMemory, give_back_freed_memory
 from fastnst.models.transform_net import TransformNet
 from fastnst.web.page import Studio
 
 EXAMPLES = int(os.environ.get("FASTNST_FUZZ", "400"))
+# MB that an input may take, and bytes for each px that the net works on besides: of a GIF of 3 KB one changed byte makes a
+# whole picture of many megapixels. In one pass a net of width 2 takes 80.
+MOST_MEMORY, FOR_EACH_PIXEL = 256, 100
 
 
 def examples(share: float) -> int:
@@ -76,6 +81,7 @@ def corpus() -> list[bytes]:
 def shapes() -> list[bytes]:
     """Pictures of odd shapes: lines, points, hardly any px in one direction."""
     sizes = [(1, 1), (1, 500), (2, 300), (300, 3), (4, 3000), (3000, 4), (20_000, 16), (16, 20_000), (65_500, 1), (17, 17)]
+    sizes += [(16, 256), (256, 16)]  # the longest that a painting may be
     return [encoded(Image.new("RGB", size, "teal"), kind) for size in sizes for kind in ("PNG", "JPEG")]
 
 
@@ -168,27 +174,71 @@ def broken(draw, files: list[bytes]) -> bytes:
     return bytes(data)
 
 
+def memory_taken(work) -> int | None:
+    """The most memory, in MB, that the process had at once during `work`, less what it had before; None: it is not told."""
+    give_back_freed_memory()  # else work would take what was freed before, unseen
+    with PeakMemory(torch.device("cpu")) as before:
+        pass
+    with PeakMemory(torch.device("cpu")) as during:
+        work()
+    return None if during.megabytes is None or before.megabytes is None else during.megabytes - before.megabytes
+
+
 @pytest.fixture
 def attempt(capsys):
-    """Whether some work succeeds; it may raise a UserError of one line, and nothing else. The counts are printed."""
-    counts = collections.Counter(done=0, refused=0)
+    """Whether some work succeeds; it may raise a UserError of one line, and nothing else, and its memory is bounded.
 
-    def attempt(work) -> bool:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+    pixels: how many the net works on. The counts are printed.
+    """
+    counts, most = collections.Counter(done=0, refused=0), [0]
+
+    def attempt(work, pixels: float = 0) -> bool:
+        refusal: list[UserError] = []
+
+        def guarded() -> None:
+            try:
                 work()
-        except UserError as error:
-            counts["refused"] += 1
+            except UserError as error:
+                refusal.append(error)
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            taken = memory_taken(guarded)
+        if taken is not None:
+            assert taken <= MOST_MEMORY + FOR_EACH_PIXEL * pixels / 1e6, f"took {taken} MB"
+            most.append(taken)
+        counts["refused" if refusal else "done"] += 1
+        for error in refusal:
             assert str(error).strip() and len(str(error)) < 1000  # a long path may be in it twice
-            return False
-        counts["done"] += 1
-        return True
+        return not refusal
 
     attempt.counts = counts
     yield attempt
     with capsys.disabled():
-        print(f" {counts['done']} done, {counts['refused']} refused ", end="")
+        print(f" {counts['done']} done, {counts['refused']} refused, {max(most)} MB at the most ", end="")
+
+
+def pixels_of(data: bytes, most: float = float("inf")) -> int:
+    """How many px a picture's file has; 0 if it is no whole one, or has more than `most`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(io.BytesIO(data)) as image:
+                if image.width * image.height > most:
+                    return 0
+                image.load()
+                return image.width * image.height
+        except Exception:
+            return 0
+
+
+def test_an_input_that_takes_too_much_memory_is_told(attempt):
+    if memory_taken(lambda: None) is None:
+        pytest.skip("this system does not tell a process's peak of memory anew (/proc/self/clear_refs, of Linux)")
+    assert attempt(lambda: np.ones(10**6 * MOST_MEMORY * 3 // 4, np.uint8))
+    for _ in range(2):  # the second time, too, though memory was freed before
+        with pytest.raises(AssertionError, match=r"took 3\d\d MB"):
+            attempt(lambda: np.ones(10**6 * MOST_MEMORY * 5 // 4, np.uint8))
 
 
 def check_both(attempt, share: float) -> None:
@@ -213,39 +263,54 @@ def test_inference(place, stylizer, attempt):
     folder = place / "inference"
     folder.mkdir()
 
-    @fuzz(0.5)
-    @given(broken(corpus()), st.sampled_from(SUFFIXES), st.sampled_from(SUFFIXES), st.sampled_from([None, 24]))
-    def run(data, suffix, written_as, size):
+    def check(data, suffix, written_as, size):
         for left in folder.iterdir():
             left.unlink()
         source, target = folder / f"in{suffix}", folder / f"out{written_as}"
         source.write_bytes(data)
-        done = attempt(lambda: stylize_file(stylizer, source, target, size))
+        done = attempt(lambda: stylize_file(stylizer, source, target, size), pixels_of(data))
         assert target.exists() == done
         if done:
             load_rgb(target)
         assert {p.name for p in folder.iterdir()} == {source.name} | ({target.name} if done else set())
 
-    run()
+    for data in (files := corpus()):
+        check(data, ".png", ".png", None)
+    suffixes = st.sampled_from(SUFFIXES)
+    fuzz(0.5)(given(broken(files), suffixes, suffixes, st.sampled_from([None, 24]))(check))()
     check_both(attempt, 0.5)
 
 
 def test_page(place, attempt):
     folder = place / "page"
     folder.mkdir()
-    studio = Studio(place / "checkpoints", folder, 1e6)
-    source = place / "upload.png"
+    studio, source = Studio(place / "checkpoints", folder, 1e6), place / "upload.png"
 
-    @fuzz(0.2)
-    @given(broken(corpus()), st.floats(0, 1), st.booleans(), st.floats(0.5, 2))
-    def run(data, strength, preserve_color, style_scale):
+    def check(data, strength, preserve_color, style_scale):
         source.write_bytes(data)
         before = set(folder.rglob("*"))
-        done = attempt(lambda: studio.restyle(str(source), "style", Controls(strength, preserve_color, style_scale)))
+        controls = Controls(strength, preserve_color, style_scale)
+        done = attempt(lambda: studio.restyle(str(source), "style", controls), pixels_of(data, 1e6) / style_scale**2)
         assert len(set(folder.rglob("*")) - before) == (2 if done else 0)  # a picture in a folder of its own
 
-    run()
+    for data in (files := corpus()):
+        check(data, 0.5, True, 0.5)
+    fuzz(0.2)(given(broken(files), st.floats(0, 1), st.booleans(), st.floats(0.5, 2))(check))()
     check_both(attempt, 0.2)
+
+
+def test_paintings(place, attempt):
+    """As a zero-shot net and training take them: enlarged."""
+    source = place / "painting.png"
+
+    def check(data):
+        source.write_bytes(data)
+        attempt(lambda: load_rgb(source, 256))
+
+    for data in (files := corpus()):
+        check(data)
+    fuzz(0.1)(given(broken(files))(check))()
+    check_both(attempt, 0.1)
 
 
 def test_every_kind_of_metadata_and_palette(place, stylizer, attempt):
@@ -280,7 +345,7 @@ def test_checkpoints(place, stylizer, attempt):
     weights = {key: value.contiguous() for key, value in stylizer.nets[0].state_dict().items()}
     whole = (place / "checkpoints" / "style.safetensors").read_bytes()
     good = {"format": "fastnst transform net 1", "architecture": json.dumps(stylizer.nets[0].architecture), "info": "{}"}
-    first = next(iter(weights))
+    first, many = next(iter(weights)), {"kind": "multi", "width": 512, "styles": [f"{i}" for i in range(9999)]}
     code = io.BytesIO()
     torch.save({"state_dict": Code(marker), "fastnst": {"architecture": {}, "info": {}}}, code)
     files = [
@@ -288,13 +353,11 @@ def test_checkpoints(place, stylizer, attempt):
         save(weights, good | {"architecture": "7"}),
         save({**weights, first: torch.zeros(3)}, good), save({**weights, "more": torch.zeros(3)}, good),
         save({**weights, first: torch.full_like(weights[first], float("nan"))}, good), save({}, good),
-        save(weights, good | {"architecture": json.dumps({"width": 10**9})}), pickle.dumps(Code(marker)), code.getvalue(),
-        struct.pack("<Q", 2**60) + b"{}", b"", b"\0" * 300,
+        *(save(weights, good | {"architecture": json.dumps(net)}) for net in ({"width": 10**9}, {"width": 512}, many)),
+        pickle.dumps(Code(marker)), code.getvalue(), struct.pack("<Q", 2**60) + b"{}", b"", b"\0" * 300,
     ]  # fmt: skip
 
-    @fuzz(0.3)
-    @given(broken(files), st.sampled_from([".safetensors", ".ckpt", ".pth", ""]))
-    def run(data, suffix):
+    def check(data, suffix):
         path = folder / f"net{suffix}"
         path.write_bytes(data)
         if attempt(lambda: load_net(path)):
@@ -302,7 +365,9 @@ def test_checkpoints(place, stylizer, attempt):
         assert not marker.exists()
         path.unlink()
 
-    run()
+    for data in files:
+        check(data, ".safetensors")
+    fuzz(0.3)(given(broken(files), st.sampled_from([".safetensors", ".ckpt", ".pth", ""]))(check))()
     check_both(attempt, 0.3)
 
 

@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from fastnst.commands.options import as_path, check_numbers, check_whole, path_of, style_of, title_of
 from fastnst.errors import UserError, line_of, printable
-from fastnst.images import SUFFIXES, is_folder
+from fastnst.images import SUFFIXES, is_animated, is_folder
 from fastnst.inference import film
-from fastnst.inference.stylizer import LEAST, Controls, Stylizer, free_memory, stylize_file
-from fastnst.memory import keep_freed_memory
+from fastnst.inference.stylizer import LEAST, Controls, Stylizer, stylize_file
+from fastnst.memory import free_memory, keep_freed_memory
 
 
 def infer(cfg: DictConfig) -> None:
@@ -37,7 +37,8 @@ def infer(cfg: DictConfig) -> None:
     if style is not None:
         name += f"_{title_of(style)}"
     if source.is_file() and source.suffix.lower() in film.READ:
-        if out.suffix.lower() in Image.registered_extensions() and not out.is_dir():
+        no_film = {*Image.registered_extensions(), *film.READ} - {*film.SUFFIXES}
+        if out.suffix.lower() in no_film and not out.is_dir():
             raise UserError(f"out={out}: a film goes to a folder, or to a name that ends in {', '.join(film.SUFFIXES)}")
         suffix = ".mp4" if source.suffix.lower() in film.SUFFIXES else ".mkv"
         target = out if out.suffix.lower() in film.SUFFIXES else out / f"{source.stem}_{name}{suffix}"
@@ -62,7 +63,12 @@ def infer(cfg: DictConfig) -> None:
                 def show(share: float) -> None:
                     bar.update(round(100 * share) - bar.n)  # noqa: B023
 
+                if picture.suffix.lower() in film.READ:
+                    raise UserError(f"{picture}: films are taken one at a time; give img={picture}")
                 stylize_file(stylizer, picture, target, cfg.size, controls, show)
+                with Image.open(picture) as image:
+                    if is_animated(image):
+                        tqdm.write(f"fastnst: {printable(str(picture))}: its first frame alone is restyled", file=sys.stderr)
         except Exception as error:  # whatever one file raises, the others are restyled
             if not isinstance(error, UserError) and len(pictures) == 1:
                 raise

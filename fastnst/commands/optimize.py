@@ -15,6 +15,8 @@ from fastnst.errors import UserError
 from fastnst.files import check_writable
 from fastnst.images import best_device, fit, is_folder, load_rgb, save, to_image, to_tensor
 from fastnst.losses.objective import without_parts
+from fastnst.memory import check_step
+from fastnst.models.arbitrary import MOST_SIZE
 from fastnst.optimization import initial, optimize, resized
 from fastnst.plots import loss_curves
 
@@ -29,7 +31,7 @@ def optimize_file(cfg: DictConfig) -> Path:
         whole_numbers(cfg, "steps", 1)
     else:
         check_whole(cfg, {"steps": 1})
-    check_numbers(cfg, {"init_noise": (0, 1)})
+    check_numbers(cfg, {"init_noise": (0, 1), "style.size": (16, MOST_SIZE)})
     content, (style, painting_file) = path_of(cfg, "content"), painting_of(cfg.style)
     picture = load_rgb(content)
     sizes = [max(picture.size)] if cfg.sizes is None else whole_numbers(cfg, "sizes", 16)
@@ -40,6 +42,12 @@ def optimize_file(cfg: DictConfig) -> Path:
         if lie[0] == lie[1] and source.stem.startswith(target.stem):
             raise UserError(f"out={out}: {source} might be overwritten; give another name")
     device = best_device()
+    # The painting shrinks with the photograph, so that every pass strives for strokes of the same place in it.
+    short_sides = [max(16, round(cfg.style.size * size / sizes[-1])) for size in sizes]
+    for size, short_side in zip(sizes, short_sides, strict=True):
+        check_step(f"sizes={size}", size * max(1, size * min(picture.size) // max(picture.size)), device)
+        if short_side > MOST_SIZE:
+            raise UserError(f"sizes={size}: such a pass sees the painting at {short_side} px; {MOST_SIZE} px is the most")
     layers = [cfg.loss.content_layer, *cfg.loss.style_layers]
     network = instantiate(cfg.loss_network, layers=layers).to(device, memory_format=torch.channels_last)
     optimizer = instantiate(cfg.optimizer.optimizer)
@@ -51,9 +59,7 @@ def optimize_file(cfg: DictConfig) -> Path:
         options = {key: of_pass(cfg, f"optimizer.schedule.{key}", number) for key in cfg.optimizer.schedule}
         schedule = instantiate(options)
         photograph = to_tensor(fit(picture, size)).unsqueeze(0).to(device)
-        # The painting shrinks with the photograph, so that every pass strives for strokes of the same place in it.
-        short_side = max(16, round(cfg.style.size * size / sizes[-1]))
-        painting = to_tensor(load_rgb(painting_file, short_side)).unsqueeze(0).to(device)
+        painting = to_tensor(load_rgb(painting_file, short_sides[number])).unsqueeze(0).to(device)
         objective = instantiate(cfg.loss, loss_network=network, style_images=[painting]).to(device)
         if number == 0:
             result = initial(cfg.init, photograph, cfg.init_noise, cfg.seed)

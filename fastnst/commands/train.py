@@ -19,7 +19,7 @@ from fastnst.errors import UserError, line_of
 from fastnst.files import check_file
 from fastnst.images import load_rgb, to_tensor
 from fastnst.losses.layer_names import STYLE_LAYERS
-from fastnst.memory import keep_freed_memory
+from fastnst.memory import check_step, keep_freed_memory
 from fastnst.models.arbitrary import MOST_SIZE
 from fastnst.training.callbacks import Panels, Progress, Throughput, own_lines
 from fastnst.training.checkpointing import LAST, Checkpoints, WholeCheckpoints, check_same, newest
@@ -107,6 +107,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
         plugins=[WholeCheckpoints()],
     )
     check_launch(trainer)
+    check_step(f"data.size={cfg.data.size}", cfg.data.batch_size * cfg.data.size**2, trainer.strategy.root_device)
     config = OmegaConf.to_yaml(cfg, resolve=True)
     with one_line(trainer, run_dir, data.reading):
         if trainer.is_global_zero:

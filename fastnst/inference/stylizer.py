@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from PIL import Image
 
@@ -16,7 +15,7 @@ from fastnst.checkpoint import Style, ancestor, load_style
 from fastnst.errors import UserError, is_number, is_whole, line_of
 from fastnst.images import UNREADABLE, best_device, check_suffix, exif_of, fit, has_alpha, save, to_rgb, upright
 from fastnst.inference.tiling import restyle_in_strips
-from fastnst.memory import give_back_freed_memory, short_of_memory
+from fastnst.memory import free_memory, short_of_memory
 from fastnst.models.arbitrary import MOST_WEIGHT, Painted
 from fastnst.models.conditional import scaled
 from fastnst.models.regions import Regions
@@ -60,8 +59,9 @@ class Controls:
             if not is_number(getattr(self, name), least, most):
                 raise UserError(f"{name}={getattr(self, name)}: give a number from {least} to {most}")
             object.__setattr__(self, name, float(getattr(self, name)))  # NumPy's scalars overflow
-        if not isinstance(self.preserve_color, bool):
+        if not isinstance(self.preserve_color, (bool, np.bool_)):
             raise UserError(f"preserve_color={self.preserve_color}: give true or false")
+        object.__setattr__(self, "preserve_color", bool(self.preserve_color))
         least, most = STYLE_SIZES
         if self.style_size is not None:
             if not is_whole(self.style_size, least) or self.style_size > most:
@@ -225,14 +225,6 @@ def interpolated(nets: Sequence[TransformNet], shares: Sequence[float]) -> Trans
         if tensor.is_floating_point():  # batch normalization counts its batches too
             tensor.copy_(sum(share * state[name] for share, state in zip(shares, states, strict=True)))
     return net
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that are free on the device, or in the machine's memory for the CPU."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    give_back_freed_memory()  # what this process keeps of the picture before is free, too
-    return psutil.virtual_memory().available
 
 
 def rows_at_a_time(shape: tuple[int, ...], width: int, free: int) -> int | None:

@@ -111,6 +111,16 @@ def test_any_name_that_is_there_is_taken(command, checkpoint, tmp_path, name):
     assert status == 0 and len(list((tmp_path / "~nobody").iterdir())) == 1, err
 
 
+@pytest.mark.parametrize("kind", ["gif", "png", "webp"])
+def test_of_an_animation_the_first_frame_alone_is_restyled(command, checkpoint, tmp_path, kind):
+    picture(0).save(tmp_path / f"still.{kind}", lossless=True)
+    picture(0).save(tmp_path / f"moves.{kind}", save_all=True, append_images=[picture(1)], lossless=True)
+    status, _, err = command(main, f"ckpt={checkpoint}", f"img=*.{kind}", "out=out.d")
+    assert status == 0 and f"moves.{kind}: its first frame alone is restyled" in err and "still" not in err
+    still, moves = (load_rgb(path).tobytes() for path in sorted((tmp_path / "out.d").iterdir(), reverse=True))
+    assert still == moves
+
+
 def test_exif_too_long_for_a_jpeg_is_left_out(command, checkpoint, tmp_path):
     exif = Image.Exif()
     exif[0x010F] = "Maker" * 14000

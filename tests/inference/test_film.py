@@ -172,9 +172,13 @@ def test_kinds_of_films_and_of_results(command, checkpoint, tmp_path):
     status, out, err = command(main, checkpoint, "img=clip.avi")
     assert status == 0 and out == "outputs/clip_style.mkv\n", err
     assert len(read_clip(tmp_path / "outputs/clip_style.mkv")[0]) == FRAMES
-    for name in ("x.png", "x.tiff"):
+    for name in ("x.png", "x.tiff", "x.webm"):
         status, _, err = command(main, checkpoint, "img=clip.avi", f"out={name}")
         assert status == 2 and f"out={name}: a film goes to a folder" in err and not (tmp_path / name).exists()
     (tmp_path / "films").mkdir()
     status, _, err = command(main, checkpoint, "img=films")
     assert status == 2 and "films are taken one at a time" in err
+    picture(0).save(tmp_path / "clip.png")
+    status, out, err = command(main, checkpoint, "img=clip.*", "out=both")
+    assert status == 2 and out == "both/clip.png_style.png\n"
+    assert "clip.avi: films are taken one at a time; give img=clip.avi" in err

@@ -117,6 +117,7 @@ def test_controls_hold_plain_numbers():
     controls = Controls(np.float32(0.5), style_scale=np.int8(2), tile=np.uint8(16))  # which would overflow in a sum
     assert [type(value) for value in (controls.strength, controls.style_scale, controls.tile)] == [float, float, int]
     assert controls == Controls(0.5, False, 2, 16)
+    assert Controls(preserve_color=np.bool_(True)).preserve_color is True
 
 
 def test_numpy_scalars_are_numbers(stylizer, checkpoint):
