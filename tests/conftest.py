@@ -144,8 +144,8 @@ def random_multi(styles=("a", "b"), width=4, upsample="nearest"):
 
 
 def random_arbitrary(tmp_path):
-    net = ArbitraryNet(width=4)
     torch.manual_seed(0)
+    net = ArbitraryNet(width=4)
     net.survey(0.1 * torch.rand(128, POOLED))
     torch.nn.init.normal_(net.head[2].weight, 0, 0.2)
     info = {"style": {"name": "x", "size": 48}, "objective": {"loss_network": {"network": "vgg16", "weights": "oxford"}}}

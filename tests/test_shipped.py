@@ -1,12 +1,18 @@
 """Checkpoints that are shipped are found by name, wherever the user stands."""
 
 import pytest
+import torch.nn.functional as F
 from conftest import ROOT, picture
+from PIL import Image
 
 import fastnst
 from fastnst.commands.entry import infer
+from fastnst.data.files import sample_photographs
 from fastnst.errors import UserError
-from fastnst.shipped import checkpoint_file
+from fastnst.evaluation.figures import relative_content
+from fastnst.images import fit, load_rgb, to_tensor
+from fastnst.losses.vgg import LossNetwork
+from fastnst.shipped import ARTWORKS, checkpoint_file
 
 
 def test_a_name_is_a_shipped_checkpoint(command, tmp_path):
@@ -32,3 +38,25 @@ def test_an_unknown_name_gets_the_names_there_are(monkeypatch, tmp_path, name):
     with pytest.raises(UserError, match="arbitrary, base, .*, wave$") as error:
         fastnst.load(name)
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_the_dials_of_the_zero_shot_net_are_monotone():
+    network, photograph = LossNetwork(), fit(load_rgb(sample_photographs()[1][0]), 192)
+    target = to_tensor(photograph)[None]
+    for artwork in ("wave", "starry", "mosaic"):
+        style = fastnst.load("arbitrary", style=ARTWORKS / f"{artwork}.jpg")
+        lost = [
+            relative_content(network, to_tensor(style(photograph, style_weight=weight))[None], target)
+            for weight in (0.34, 1.0, 3.0)
+        ]
+        assert lost == sorted(lost) and lost[2] > 1.05 * lost[0]
+
+    def fine(picture: Image.Image) -> float:
+        """What is finer than 4 px."""
+        y = to_tensor(picture)[None]
+        return (y - F.interpolate(F.avg_pool2d(y, 4), y.shape[-2:], mode="bilinear")).std().item()
+
+    for artwork in ("starry", "inkwash"):
+        style = fastnst.load("arbitrary", style=ARTWORKS / f"{artwork}.jpg")
+        detail = [fine(style(photograph, style_size=size)) for size in (256, 176, 96)]
+        assert detail == sorted(detail) and detail[2] > 1.2 * detail[0]

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 from PIL import Image
@@ -19,7 +20,6 @@ from fastnst.checkpoint import choose_style, load_net
 from fastnst.errors import UserError, line_of
 from fastnst.images import UNREADABLE, Held, fit, save, to_rgb, upright
 from fastnst.inference.stylizer import STYLE_SIZES, Controls, Stylizer
-from fastnst.models.arbitrary import MOST_WEIGHT
 from fastnst.shipped import ARTWORKS, checkpoint_file
 
 THUMBNAIL = 160  # px
@@ -135,10 +135,10 @@ def build_page(studio: Studio):
     """The Gradio page of a studio."""
     import gradio as gr
 
-    def restyle(file, style, strength, preserve_color, style_scale, painting, style_size, style_weight):
+    def restyle(file, style, strength, preserve_color, style_scale, painting, style_size):
         controls = Controls(strength, preserve_color, style_scale)
         if style in studio.any_painting:
-            controls = replace(controls, style_size=int(style_size), style_weight=style_weight)
+            controls = replace(controls, style_size=int(style_size))
         try:
             pictures, result = studio.restyle(file, style, controls, painting)
         except UserError as error:  # a result that is there stays
@@ -166,9 +166,7 @@ def build_page(studio: Studio):
                     label="Your painting", file_types=["image"], type="filepath", elem_id="painting", height=120,
                     visible=not ready,
                 )  # fmt: skip
-                with gr.Group(visible=not ready) as dials:
-                    style_weight = gr.Slider(0.34, MOST_WEIGHT, 1.0, step=0.01, label="Weight of the painting's style")
-                    style_size = gr.Slider(*STYLE_SIZES, size, step=16, label="Size of the painting, in px")
+                style_size = gr.Slider(*STYLE_SIZES, size, step=16, label="Size of the painting, in px", visible=not ready)
                 strength = gr.Slider(0, 1, 1.0, step=0.05, label="Strength")
                 style_scale = gr.Slider(0.5, 2, 1.0, step=0.1, label="Size of strokes")
                 preserve_color = gr.Checkbox(label="Keep the photograph's colours")
@@ -184,15 +182,14 @@ def build_page(studio: Studio):
 
         def mark(name: str) -> tuple[dict, ...]:
             asks = name in studio.any_painting
-            size = gr.update(value=studio.style_size(name)) if asks else gr.skip()
-            shown = gr.update(visible=asks)
-            return gr.update(selected_index=names.index(name)), shown, shown, size
+            size: dict[str, Any] = {"value": studio.style_size(name)} if asks else {}
+            return gr.update(selected_index=names.index(name)), gr.update(visible=asks), gr.update(visible=asks, **size)
 
         gallery.select(choose, None, style)
-        style.change(mark, style, [gallery, painting, dials, style_size])
+        style.change(mark, style, [gallery, painting, style_size])
         button.click(
             restyle,
-            [photograph, style, strength, preserve_color, style_scale, painting, style_size, style_weight],
+            [photograph, style, strength, preserve_color, style_scale, painting, style_size],
             [slider, download, message],
             concurrency_limit=1,
         )

@@ -61,7 +61,7 @@ def test_results_have_the_paintings_colours(tmp_path, monkeypatch):
     net = random_arbitrary(tmp_path)
     torch.manual_seed(1)
     row = net.predict(torch.rand(1, POOLED))[0].detach()
-    row[-12:] *= 0.3
+    row[-12:] *= 0.6  # beside which the floor of a covariance is small
     colours = 0.4 * F.interpolate(torch.randn(1, 3, 16, 16), 128, mode="bicubic")
     painting = net.body.output(colours)
     torch.testing.assert_close(net.body.before_output(painting), colours, atol=1e-4, rtol=0)
@@ -72,7 +72,7 @@ def test_results_have_the_paintings_colours(tmp_path, monkeypatch):
     torch.testing.assert_close(full.mean(1), wanted.mean(1), atol=1e-3, rtol=0)
     torch.testing.assert_close(torch.cov(full), torch.cov(wanted), atol=0.1 * wanted.var().item(), rtol=0)
     torch.testing.assert_close(net.colored(row, painting)[:-12], row[:-12])
-    row[-12:] *= 0.05  # a stretch has its limit
+    row[-12:] *= 0.02  # a stretch has its limit
     pale, stretched = colours_of(net, row), colours_of(net, net.colored(row, painting))
     torch.testing.assert_close(stretched.mean(1), wanted.mean(1), atol=1e-3, rtol=0)
     spread = torch.cov(stretched).trace() / torch.cov(pale).trace()

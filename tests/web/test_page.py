@@ -161,12 +161,12 @@ def test_the_page_shows_what_is_chosen_what_failed_and_what_is_done(studio, tmp_
     assert parts["styles"]["selected_index"] == 0 and parts["style"]["choices"] == [("Ink", "ink"), ("Sea", "sea")]
     assert not parts["download"]["visible"] and not parts["message"]["visible"]
     calls = {function.name: function.fn for function in page.fns.values()}
-    gallery, painting, dials, _ = calls["mark"]("sea")
-    assert gallery["selected_index"] == 1 and not painting["visible"] and not dials["visible"]
+    gallery, painting, size = calls["mark"]("sea")
+    assert gallery["selected_index"] == 1 and not painting["visible"] and not size["visible"]
 
     (tmp_path / "<b>.png").write_text("no picture")
     picture(0).save(tmp_path / "photo.png")
-    rest = ("sea", 1.0, False, 1.0, None, 256, 1.0)
+    rest = ("sea", 1.0, False, 1.0, None, 256)
     pictures, download, message = calls["restyle"](str(tmp_path / "<b>.png"), *rest)
     assert "value" not in pictures and "visible" not in download  # what is there stays
     assert message["visible"] and "cannot be restyled" in message["value"] and "<b>" not in message["value"]
