@@ -1,4 +1,4 @@
-"""The scripts that stand alone: a zip of paintings, the gallery of the docs."""
+"""The scripts that stand alone: a zip of paintings, the sheets of the docs."""
 
 import subprocess
 import sys
@@ -41,3 +41,14 @@ def test_draw_gallery(tmp_path):
     wave, mosaic = sheet[332:656, 440:872], sheet[664:988, 440:872]
     assert sheet[:320, :424].min() > 240  # nothing stands beside the photographs
     assert abs(wave - sheet[:324, 440:872]).mean() > 10 and abs(wave - mosaic).mean() > 10
+
+
+def test_draw_dials(tmp_path):
+    run = script("draw_dials.py", tmp_path / "dials.png", ROOT / "fastnst/assets/artworks/starry.jpg")
+    assert run.returncode == 0, run.stderr
+    sheet = np.asarray(Image.open(tmp_path / "dials.png"), dtype=np.float32)
+    assert sheet.shape == (3 * 318 - 8, 5 * 392 - 8, 3)
+    small, large = (sheet[22:310, left : left + 384] for left in (392, 4 * 392))
+    faint, full = (sheet[658:946, left : left + 384] for left in (392, 4 * 392))
+    assert abs(small - large).mean() > 5 and abs(faint - full).mean() > 10
+    assert sheet[340:628, :384].min() == 255  # the painting stands beside the first row alone

@@ -82,9 +82,10 @@ class Studio:
         return self.kept[key]
 
     def style_size(self, name: str) -> int:
-        """Px of the short side at which a style of any painting saw paintings in training."""
+        """Px of the short side at which a style saw paintings in training, or the nearest that may be chosen."""
         _, info = self.nets[self.styles[name][0]]
-        return info["style"]["size"]
+        least, most = STYLE_SIZES
+        return min(max(info["style"]["size"], least), most)
 
     def thumbnails(self) -> list[tuple[Image.Image, str]]:
         """Each style at work on the same picture, with its title."""
@@ -136,10 +137,10 @@ def build_page(studio: Studio):
     import gradio as gr
 
     def restyle(file, style, strength, preserve_color, style_scale, painting, style_size):
-        controls = Controls(strength, preserve_color, style_scale)
-        if style in studio.any_painting:
-            controls = replace(controls, style_size=int(style_size))
         try:
+            controls = Controls(strength, preserve_color, style_scale)
+            if style in studio.any_painting:
+                controls = replace(controls, style_size=round(style_size))
             pictures, result = studio.restyle(file, style, controls, painting)
         except UserError as error:  # a result that is there stays
             return gr.skip(), gr.skip(), gr.update(value=f'<p role="alert">{html.escape(str(error))}</p>', visible=True)
