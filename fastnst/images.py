@@ -19,6 +19,7 @@ from fastnst.files import write_bytes
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 LONGEST_EXIF = 65533  # bytes, of a JPEG's segment
 LONGEST = 16  # how many times as long as wide a painting may be: its short side is enlarged to what training takes
+LARGEST = 8.4e6  # px of a painting then; the loss network takes some 750 bytes for each
 # What Pillow raises on a file that is not a whole picture: some of it is said nowhere, and comes from deep within.
 UNREADABLE = (
     OSError, ValueError, SyntaxError, EOFError, AssertionError, TypeError, LookupError, struct.error, zlib.error,
@@ -90,7 +91,7 @@ def load_rgb(path: str | Readable, size: int | None = None) -> Image.Image:
     """Opens a picture upright in RGB, its short side reduced or enlarged to `size` px if given.
 
     Raises UserError if there is no such file, it is not a whole picture, or it is to have a `size` and is more than LONGEST
-    times as long as wide.
+    times as long as wide, or would have more than LARGEST px.
     """
     path = Path(path) if isinstance(path, str) else path
     if isinstance(path, Path) and not path.is_file():
@@ -106,6 +107,8 @@ def load_rgb(path: str | Readable, size: int | None = None) -> Image.Image:
         raise UserError(
             f"{path}: {image.width} x {image.height} px is too long; give a part, at most {LONGEST} times as long as wide"
         )
+    if size**2 * max(image.size) > LARGEST * min(image.size):
+        raise UserError(f"{path}: {image.width} x {image.height} px are too many with a short side of {size} px; give a part")
     return short_side(image, size)
 
 
