@@ -108,7 +108,7 @@ def load_rgb(path: str | Readable, size: int | None = None) -> Image.Image:
             f"{path}: {image.width} x {image.height} px is too long; give a part, at most {LONGEST} times as long as wide"
         )
     if size**2 * max(image.size) > LARGEST * min(image.size):
-        raise UserError(f"{path}: {image.width} x {image.height} px are too many with a short side of {size} px; give a part")
+        raise UserError(f"{path}: {image.width} x {image.height} px are too many at a short side of {size} px; give a part")
     return short_side(image, size)
 
 

@@ -91,7 +91,7 @@ def test_a_painting_is_never_enlarged_to_a_huge_one(tmp_path):
     with pytest.raises(UserError, match="long.png: 3000 x 4 px is too long"):
         load_rgb(tmp_path / "long.png", 256)
     picture(0, 80, 10).save(tmp_path / "wide.png")
-    with pytest.raises(UserError, match="wide.png: 80 x 10 px are too many with a short side of 2048 px"):
+    with pytest.raises(UserError, match="wide.png: 80 x 10 px are too many at a short side of 2048 px"):
         load_rgb(tmp_path / "wide.png", 2048)
     assert load_rgb(tmp_path / "wide.png", 1000).size == (8000, 1000)
     assert load_rgb(tmp_path / "long.png").size == (3000, 4)  # as a photograph it keeps its size
