@@ -218,7 +218,9 @@ class Painted:
         self.masks = masks
         self.net, self.loss_network, self.pool, self.size = net, loss_network, Pooling(loss_network), size
         self.parts = dict(zip(shares, scaled(shares.values(), f"style={dict(shares)}"), strict=True))
-        self.looked: dict[int, dict[Any, tuple[Tensor, Tensor]]] = {}  # by size: a film asks for each frame
+        # By size, and by size and style weight: a film asks again for each few frames.
+        self.looked: dict[int, dict[Any, tuple[Tensor, Tensor]]] = {}
+        self.predicted: dict[tuple[int, float], dict[Any, Tensor]] = {}
         self.rows = self.embeddings(size)
         self.row = self.mixed(self.rows)
 
@@ -226,9 +228,12 @@ class Painted:
         """Each painting's embedding, (numbers,), seen with its short side at `size` px. style_weight: see `predict`."""
         if size not in self.looked:
             self.looked[size] = {path: self.look(load_rgb(path, size)) for path in self.parts}
-        with torch.no_grad():
-            return {path: self.embedding(*seen, style_weight) for path, seen in self.looked[size].items()}
+        key = size, style_weight
+        if key not in self.predicted:
+            self.predicted[key] = {path: self.embedding(*seen, style_weight) for path, seen in self.looked[size].items()}
+        return self.predicted[key]
 
+    @torch.no_grad()
     def embedding(self, pooled: Tensor, picture: Tensor, style_weight: float = 1.0) -> Tensor:
         """The embedding, (numbers,), of the style of a picture that was looked at."""
         return self.net.colored(self.net.predict(pooled, style_weight)[0], picture)
@@ -256,7 +261,6 @@ class Painted:
         embeddings = self.embeddings(style_size or self.size, style_weight)
         rows = [self.mixed(embeddings)] if self.masks is None else [*embeddings.values()]
         if photograph is not None and strength < 1:
-            with torch.no_grad():
-                own = self.embedding(*self.look(short_side(middle(photograph), self.size)), style_weight)
+            own = self.embedding(*self.look(short_side(middle(photograph), self.size)), style_weight)
             rows = [torch.lerp(own, row, strength) for row in rows]
         return self.net.fold(rows[0]) if self.masks is None else self.net.divide(rows, self.masks)
