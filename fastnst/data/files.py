@@ -150,9 +150,17 @@ def first_readable(root: str | Path, count: int | None = None) -> list[Photograp
 def split(
     paths: Sequence[Photograph], val_count: int, val_root: str | None
 ) -> tuple[Sequence[Photograph], Sequence[Photograph]]:
-    """Training and validation photographs. Raises UserError if fewer than two are there to be split."""
+    """Training and validation photographs: none is both, even where `val_root` lies inside the folder of the others.
+
+    Raises UserError if fewer than two are there to be split, or if `val_root` has them all.
+    """
     if val_root is not None:
-        return paths, find_photographs(val_root)[:val_count]
+        val_paths = find_photographs(val_root)
+        kept_aside = {_identity(path) for path in val_paths}
+        train_paths = [path for path in paths if _identity(path) not in kept_aside]
+        if not train_paths:
+            raise UserError(f"data.val_root={val_root}: it has every photograph of data.root; give photographs of its own")
+        return train_paths, val_paths[:val_count]
     if len(paths) < 2:
         raise UserError(f"{paths[0].parent}: one photograph to train on and one to hold out are the least; add another")
     held_out: set[int] = set()
@@ -162,6 +170,14 @@ def split(
         if is_readable(paths[index]):
             held_out.add(index)
     return [p for i, p in enumerate(paths) if i not in held_out], [paths[i] for i in sorted(held_out)]
+
+
+def _identity(path: Photograph) -> object:
+    """Equal for two names of one file, by whatever links."""
+    if not isinstance(path, Path):
+        return path
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def is_readable(path: Photograph) -> bool:

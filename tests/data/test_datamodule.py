@@ -119,15 +119,11 @@ def test_damaged_members_of_a_zip_are_replaced_and_named(photographs):
 @pytest.mark.parametrize("kind", ["folder", "zip"])
 @pytest.mark.parametrize("world, workers", [(1, 2), (2, 0), (2, 2), (3, 0), (4, 1)])
 def test_each_photograph_is_seen_by_exactly_one_rank_per_epoch(tmp_path, kind, world, workers):
-    root = one_colour_each(tmp_path / "colours", 12)
-    arguments = {"val_root": str(root), "max_steps": 12, "world": world, "workers": workers}
+    folder = one_colour_each(tmp_path / "colours", 12)
+    root, val_root = (zipped(folder), folder) if kind == "zip" else (folder, zipped(folder))
+    arguments = {"val_root": str(val_root), "max_steps": 12, "world": world, "workers": workers}
     ranks = [
-        [
-            colour_of(image)
-            for batch in loader(zipped(root) if kind == "zip" else root, rank=r, **arguments)
-            for image in batch["image"]
-        ]
-        for r in range(world)
+        [colour_of(image) for batch in loader(root, rank=r, **arguments) for image in batch["image"]] for r in range(world)
     ]
     share = 12 // world
     for epoch in range(2):

@@ -1,6 +1,7 @@
 """Photographs are found in folders and zips, and shared out between training and validation."""
 
 import os
+import shutil
 import struct
 import tracemalloc
 import zipfile
@@ -54,6 +55,15 @@ def test_held_out_photographs_are_never_trained_on(photographs):
     assert split(paths, 3, None) == (train, val)
     with pytest.raises(UserError, match="hold out"):
         split(paths[:1], 3, None)
+    (photographs / "val").mkdir()
+    for name in ("00.jpg", "01.jpg"):
+        shutil.copy(photographs / name, photographs / "val" / f"copy of {name}")
+    (photographs / "val" / "link.jpg").symlink_to(photographs / "02.jpg")
+    train, val = split(find_photographs(photographs), 2, str(photographs / "val"))
+    assert [path.name for path in val] == ["copy of 00.jpg", "copy of 01.jpg"]
+    assert [path.name for path in train] == [f"{i:02}.jpg" for i in range(12) if i != 2]
+    with pytest.raises(UserError, match="it has every photograph"):
+        split(paths, 2, str(photographs))
     train, val = sample_photographs()
     assert not set(train) & set(val)
 
