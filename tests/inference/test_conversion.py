@@ -143,6 +143,7 @@ def test_strips_equal_the_whole(converted, size):
         assert np.abs(restyle_in_strips(load_net(converted)[0], np.asarray(image), strip) - whole).max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["onnx", "torchscript", "pt2"])
 def test_exports_agree(command, converted, tmp_path, form):
     status, _, err = command(export, "ckpt=ours.safetensors", f"format={form}")

@@ -133,6 +133,7 @@ def test_numpy_scalars_are_numbers(stylizer, checkpoint):
             stylizer(photograph, size)
 
 
+@pytest.mark.slow  # four trainings
 def test_relatives_are_mixed_by_their_weights(command, small_training, tmp_path):
     """Nets trained on from one net, and that net itself; others are mixed by their results."""
     assert command(train, *small_training, "out=first.safetensors")[0] == 0

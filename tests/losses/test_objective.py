@@ -120,7 +120,7 @@ def test_content_unit_suits_photographs(network):
 
     objective = Objective(network, [reference_picture()])
     scores = []
-    for path in itertools.chain(*sample_photographs()):
+    for path in [*itertools.chain(*sample_photographs())][::3]:
         photograph = to_tensor(load_rgb(path, 256)).unsqueeze(0)
         flat = photograph.mean((2, 3), keepdim=True).expand_as(photograph)
         scores.append(objective(flat, objective.target(photograph))["content"].item())

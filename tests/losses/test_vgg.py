@@ -4,9 +4,9 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-import torchvision
 from conftest import oxford_state
 from onnx import TensorProto, helper, numpy_helper
+from torchvision.models.vgg import cfgs, make_layers
 
 from fastnst.errors import UserError
 from fastnst.losses import vgg
@@ -84,17 +84,17 @@ def test_a_layer_before_its_relu():
 
 def test_vgg19_equals_torchvisions(tmp_path):
     torch.manual_seed(0)
-    model = torchvision.models.vgg19().eval()
-    found = [i for i, module in enumerate(model.features) if isinstance(module, torch.nn.Conv2d)]
+    features = make_layers(cfgs["E"], batch_norm=False).eval()
+    found = [i for i, module in enumerate(features) if isinstance(module, torch.nn.Conv2d)]
     assert list(torchvision_index("vgg19").values()) == found
     assert [torchvision_index("vgg19")[f"conv{b}_1"] for b in range(1, 6)] == [0, 5, 10, 19, 28]
-    torch.save(model.state_dict(), tmp_path / "vgg19.pth")
+    torch.save({f"features.{key}": value for key, value in features.state_dict().items()}, tmp_path / "vgg19.pth")
     layers = ["conv1_1", "conv4_4", "relu4_4", "relu5_4"]
     network = LossNetwork(str(tmp_path / "vgg19.pth"), "vgg19", layers)
     images = torch.rand(1, 3, 32, 32)
     with torch.no_grad():
         x = (images - network.mean) / network.std
         for layer, end in zip(layers, (1, 26, 27, 36), strict=True):
-            torch.testing.assert_close(network(images, [layer])[layer], model.features[:end](x.clone()))
+            torch.testing.assert_close(network(images, [layer])[layer], features[:end](x.clone()))
     with pytest.raises(UserError, match="not a vgg16"):
         LossNetwork(str(tmp_path / "vgg19.pth"), "vgg16")
