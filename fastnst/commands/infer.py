@@ -36,11 +36,11 @@ def infer(cfg: DictConfig) -> None:
     style = style_of(cfg)
     if style is not None:
         name += f"_{title_of(style)}"
-    if source.is_file() and source.suffix.lower() in film.READ:
+    if source.is_file() and film.is_film(source, out):
         no_film = {*Image.registered_extensions(), *film.READ} - {*film.SUFFIXES}
         if out.suffix.lower() in no_film and not out.is_dir():
             raise UserError(f"out={out}: a film goes to a folder, or to a name that ends in {', '.join(film.SUFFIXES)}")
-        suffix = ".mp4" if source.suffix.lower() in film.SUFFIXES else ".mkv"
+        suffix = film.KINDS.get(source.suffix.lower(), ".mp4")
         target = out if out.suffix.lower() in film.SUFFIXES else out / f"{source.stem}_{name}{suffix}"
         infer_film(
             Stylizer(*checkpoints, weights=cfg.weights, style=style), source, target, cfg.size, controls, cfg.temporal
