@@ -13,6 +13,7 @@ import itertools
 import json
 import logging
 import os
+import socket
 import sys
 import tarfile
 import tempfile
@@ -329,6 +330,8 @@ def start(address: str | None) -> Any:
     if address is None:  # workers import this very package
         path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
         options = {"include_dashboard": False, "runtime_env": {"env_vars": {"PYTHONPATH": path}}}
+    else:
+        _check_reached(address)
     try:
         with _silent():
             ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
@@ -336,6 +339,16 @@ def start(address: str | None) -> Any:
         raise UserError(f"ray_address={address}: {line_of(error)}") from None
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     return ray
+
+
+def _check_reached(address: str) -> None:
+    """Raises UserError if nobody answers at host:port, which Ray would try for minutes."""
+    host, _, port = address.rpartition("//")[2].rpartition(":")
+    try:
+        if port.isdecimal():
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(f"ray_address={address}: nobody answers there ({line_of(error)})") from None
 
 
 def restyle_all(

@@ -24,7 +24,7 @@ from fastnst.commands import infer_many
 from fastnst.commands.entry import infer
 from fastnst.errors import UserError
 from fastnst.images import SUFFIXES
-from fastnst.inference.cluster import Restyle, find_sources, finished, note, plan, read
+from fastnst.inference.cluster import Restyle, _check_reached, find_sources, finished, note, plan, read
 from fastnst.inference.stylizer import DEFAULTS
 
 
@@ -119,6 +119,12 @@ def test_another_commands_results_are_not_taken_for_its_own(tmp_path):
         finished(out, "s", options | {"size": 256, "strength": 0.5})
     with pytest.raises(UserError, match="a_t.jpg, which is another command's"):
         finished(out, "t", options)
+
+
+def test_a_cluster_that_is_not_there_is_told_at_once():
+    for address in ("127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:99999"):
+        with pytest.raises(UserError, match=f"ray_address={address}: nobody answers"):
+            _check_reached(address)
 
 
 def test_bad_input_gets_one_line(command, checkpoint, photographs, monkeypatch, tmp_path):

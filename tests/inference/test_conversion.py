@@ -144,11 +144,11 @@ def test_strips_equal_the_whole(converted, size):
         assert np.abs(restyle_in_strips(load_net(converted)[0], np.asarray(image), strip) - whole).max() <= 1
 
 
-@pytest.mark.parametrize("form", ["onnx", "torchscript", "pt2"])
+@pytest.mark.parametrize("form", ["onnx", "pt2"])
 def test_exports_agree(command, converted, tmp_path, form):
     status, _, err = command(export, "ckpt=ours.safetensors", f"format={form}")
     assert status == 0, err
-    (file,) = (tmp_path / "exported").iterdir()
+    (file,) = (tmp_path / "exported").glob("*[!d]")
     assert largest_difference(load_exported(file, form)[0], load_net(converted)[0], True) <= 1
 
 
