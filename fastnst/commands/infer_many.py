@@ -15,7 +15,17 @@ from tqdm import tqdm
 from fastnst.checkpoint import load_style
 from fastnst.errors import UserError, printable
 from fastnst.images import SUFFIXES
-from fastnst.inference.cluster import find_sources, finished, installed, located, note, plan, restyle_all, shown
+from fastnst.inference.cluster import (
+    check_reached,
+    find_sources,
+    finished,
+    installed,
+    located,
+    note,
+    plan,
+    restyle_all,
+    shown,
+)
 from fastnst.inference.film import READ
 from fastnst.inference.stylizer import Controls, Stylizer
 
@@ -31,6 +41,8 @@ def infer_many(cfg: DictConfig, name: str, checkpoints: Sequence[Path], style: A
     if img.lower().endswith(tuple(READ)):
         raise UserError(f"img={img}: engine=ray takes no films")
     installed()
+    if cfg.ray_address is not None:
+        check_reached(str(cfg.ray_address))
     loaded = [load_style(path, style) for path in checkpoints]
     stylizer = Stylizer(*loaded, weights=cfg.weights)
     stylizer.check(controls)

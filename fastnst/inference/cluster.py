@@ -330,8 +330,6 @@ def start(address: str | None) -> Any:
     if address is None:  # workers import this very package
         path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
         options = {"include_dashboard": False, "runtime_env": {"env_vars": {"PYTHONPATH": path}}}
-    else:
-        _check_reached(address)
     try:
         with _silent():
             ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
@@ -341,7 +339,7 @@ def start(address: str | None) -> Any:
     return ray
 
 
-def _check_reached(address: str) -> None:
+def check_reached(address: str) -> None:
     """Raises UserError if nobody answers at host:port, which Ray would try for minutes."""
     host, _, port = address.rpartition("//")[2].rpartition(":")
     try:

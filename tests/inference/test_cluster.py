@@ -24,7 +24,7 @@ from fastnst.commands import infer_many
 from fastnst.commands.entry import infer
 from fastnst.errors import UserError
 from fastnst.images import SUFFIXES
-from fastnst.inference.cluster import Restyle, _check_reached, find_sources, finished, note, plan, read
+from fastnst.inference.cluster import Restyle, check_reached, find_sources, finished, note, plan, read
 from fastnst.inference.stylizer import DEFAULTS
 
 
@@ -124,7 +124,7 @@ def test_another_commands_results_are_not_taken_for_its_own(tmp_path):
 def test_a_cluster_that_is_not_there_is_told_at_once():
     for address in ("127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:99999"):
         with pytest.raises(UserError, match=f"ray_address={address}: nobody answers"):
-            _check_reached(address)
+            check_reached(address)
 
 
 def test_bad_input_gets_one_line(command, checkpoint, photographs, monkeypatch, tmp_path):
@@ -138,10 +138,12 @@ def test_bad_input_gets_one_line(command, checkpoint, photographs, monkeypatch, 
         (["engine=ray", "out=x.png"], "writes to a folder"),
         (["engine=ray", "img=clip.mp4"], "takes no films"),
         (["engine=ray", "img=none"], "no such picture"),
+        (["engine=ray", "ray_address=127.0.0.1:1"], "ray_address=127.0.0.1:1: nobody answers there"),
         (["engine=ray", "workers=0"], "workers=0: give a whole number"),
     ):
         status, _, err = command(infer, *given, *arguments)
         assert status == 2 and message in err and len(err.splitlines()) == 1
+        assert not (tmp_path / "outputs").exists()
 
 
 @pytest.mark.timeout(600)
