@@ -1,10 +1,11 @@
 # make demo: train a first style and show it; options go to the training, such as style=mosaic.
 # make test: lint, types and tests. make check: the same without slow tests. make serve: a page that restyles pictures.
+# make test-gpu: the tests that need a GPU; without one they are skipped, with a line that says so.
 # All set up .venv first.
 PYTHON ?= python3
 BIN := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
 
-.PHONY: demo test check lint serve artworks
+.PHONY: demo test test-gpu check lint serve artworks
 demo: .venv/ready
 	$(BIN)/python scripts/demo.py $(filter-out PYTHON=%,$(MAKEOVERRIDES))
 
@@ -17,6 +18,9 @@ test: .venv/ready lint
 
 check: .venv/ready lint
 	$(BIN)/python -m pytest -q -n 2 -m "not slow"
+
+test-gpu: .venv/ready
+	$(BIN)/python -m pytest -q -rs -m gpu tests/gpu
 
 lint: .venv/ready
 	$(BIN)/ruff check .

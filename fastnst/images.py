@@ -174,8 +174,8 @@ class Held:
 
 
 def best_device() -> torch.device:
-    """The GPU, if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The accelerator that torch finds, CUDA, MPS (Apple) or XPU (Intel), or else the CPU."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 def to_image(tensor: Tensor) -> Image.Image:

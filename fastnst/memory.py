@@ -15,6 +15,8 @@ try:
 except OSError:
     LIBC = None  # not glibc
 
+SHARED = "cpu", "mps"  # devices whose memory is the machine's
+
 
 # Bytes that a step takes for each px at the least. Measured: training in bfloat16 with a net of width 4 and one scale 2018,
 # as configured 6220; recipe=johnson 2798, before L-BFGS has a history.
@@ -29,8 +31,8 @@ class PeakMemory:
         self.megabytes: int | None = None
 
     def __enter__(self) -> "PeakMemory":
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
+        if self.device.type not in SHARED:
+            torch.get_device_module(self.device).reset_peak_memory_stats(self.device)
         else:
             try:
                 Path("/proc/self/clear_refs").write_text("5")  # Linux: VmHWM starts anew
@@ -41,8 +43,8 @@ class PeakMemory:
     def __exit__(self, *_) -> None:
         if not self.told:
             return
-        if self.device.type == "cuda":
-            self.megabytes = round(torch.cuda.max_memory_allocated(self.device) / 1e6)
+        if self.device.type not in SHARED:
+            self.megabytes = round(torch.get_device_module(self.device).max_memory_allocated(self.device) / 1e6)
         else:
             status = Path("/proc/self/status").read_text().splitlines()
             line = next(line for line in status if line.startswith("VmHWM"))
@@ -69,9 +71,9 @@ def give_back_freed_memory() -> None:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free on the device, or in the machine's memory for the CPU."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+    """Bytes that are free on the device, or in the machine's memory where it has none of its own."""
+    if device.type not in SHARED:
+        return torch.get_device_module(device).mem_get_info(device)[0]
     give_back_freed_memory()  # what this process keeps of the picture before is free, too
     return psutil.virtual_memory().available
 

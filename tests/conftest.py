@@ -24,8 +24,8 @@ SHARED = ROOT.parent / "shared" / "data"
 
 # What starts trainings, processes, exports or servers.
 SLOW = (
-    "benchmark", "commands", "training", "web", "test_demo", "test_export", "test_film", "test_fuzz", "test_packing",
-    "test_scripts", "test_shards", "test_shipped", "test_synthetic", "test_workers",
+    "benchmark", "commands", "gpu", "training", "web", "test_cluster", "test_demo", "test_export", "test_film", "test_fuzz",
+    "test_packing", "test_scripts", "test_shards", "test_shipped", "test_synthetic", "test_workers",
 )  # fmt: skip
 
 

@@ -10,7 +10,8 @@ from PIL import Image
 
 from fastnst.data.crops import crop
 from fastnst.errors import UserError
-from fastnst.images import UNREADABLE, decode, load_rgb, middle, to_image, to_rgb, to_tensor
+from fastnst.images import UNREADABLE, best_device, decode, load_rgb, middle, to_image, to_rgb, to_tensor
+from fastnst.memory import free_memory
 
 
 def save_variants(folder: Path) -> dict[str, Path]:
@@ -99,3 +100,10 @@ def test_a_painting_is_never_enlarged_to_a_huge_one(tmp_path):
     assert load_rgb(tmp_path / "scroll.png", 10).size == (10, 160)
     assert middle(picture(0, 100, 5)).tobytes() == picture(0, 100, 5).crop((10, 0, 90, 5)).tobytes()
     assert middle(picture(0, 80, 5)).tobytes() == picture(0, 80, 5).tobytes()
+
+
+def test_the_accelerator_is_whichever_torch_finds(monkeypatch):
+    for found in (torch.device("cuda"), torch.device("mps"), torch.device("xpu"), None):
+        monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available, found=found: found)
+        assert best_device() == (found or torch.device("cpu"))
+    assert free_memory(torch.device("mps")) > 0  # which is the machine's own

@@ -116,7 +116,7 @@ def matrix_products(dtype: torch.dtype, batch: Tensor) -> dict[str, Callable[[],
 
     The faster of both is the machine's peak. For a small batch, as in a trial, c is small.
     """
-    c = 8192 if batch.is_cuda else 4 * min(batch.shape[-1], 256)
+    c = 8192 if batch.device.type != "cpu" else 4 * min(batch.shape[-1], 256)
     a = torch.randn(16, c, 16, 16, device=batch.device, dtype=dtype).contiguous(memory_format=torch.channels_last)
     b = torch.randn(c, c, 1, 1, device=batch.device, dtype=dtype)
     flat = a.permute(0, 2, 3, 1).reshape(-1, c)

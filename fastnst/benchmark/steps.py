@@ -73,7 +73,7 @@ def interleaved(contest: Mapping[str, Callable[[], float]], rounds: int) -> dict
 
 def time_steps(batch: int, side: int, width: int, rounds: int) -> list[dict]:
     """Seconds of a training step of each kind, and how many times as fast as the textbook's it is; without the data."""
-    kinds = ["textbook", *DTYPES] + (["compiled"] if torch.cuda.is_available() else [])
+    kinds = ["textbook", *DTYPES] + (["compiled"] if best_device().type != "cpu" else [])
     with process() as theirs, process() as ours:
 
         def ask(kind: str) -> Future:

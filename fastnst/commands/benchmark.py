@@ -61,7 +61,7 @@ def benchmark(cfg: DictConfig) -> dict:
             "machine": {
                 "threads": torch.get_num_threads(),
                 "cpu": platform.machine(),
-                "gpu": torch.cuda.get_device_name(device) if batch.is_cuda else None,
+                "gpu": name_of(device),
                 "torch": torch.__version__,
             },
             "settings": settings,
@@ -77,6 +77,14 @@ def benchmark(cfg: DictConfig) -> dict:
     write_bytes(out / "results.json", json.dumps(results, indent=1).encode())
     print(f"{text}\n{out}")
     return results
+
+
+def name_of(device: torch.device) -> str | None:
+    """The accelerator's; None for the CPU."""
+    if device.type == "cpu":
+        return None
+    module = torch.get_device_module(device)
+    return module.get_device_name(device) if hasattr(module, "get_device_name") else device.type
 
 
 def memory_steps(cfg: DictConfig) -> list[list[int]]:

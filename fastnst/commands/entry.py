@@ -44,6 +44,8 @@ def pack() -> None:
 
 
 def convert() -> None:
+    if sys.argv[1:] and "=" not in sys.argv[1] and not sys.argv[1].startswith("-"):
+        sys.argv[1] = f"ckpt={sys.argv[1]}"  # as one types it: convert.py net.pth out=net.safetensors
     run("fastnst.commands.convert.convert", "convert")
 
 

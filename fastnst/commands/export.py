@@ -7,9 +7,20 @@ from omegaconf import DictConfig
 from fastnst.checkpoint import choose_style, load_net
 from fastnst.commands.options import check_flags, path_of, style_of, title_of
 from fastnst.errors import UserError
-from fastnst.files import check_writable
-from fastnst.inference.export import SUFFIX, Product, export_checkpoint, export_product, largest_difference, load_exported
+from fastnst.files import check_writable, write_bytes
+from fastnst.inference.card import card
+from fastnst.inference.export import (
+    SUFFIX,
+    Product,
+    export_checkpoint,
+    export_product,
+    largest_difference,
+    load_exported,
+    sizes_of,
+    time_a_pass,
+)
 from fastnst.models.regions import Regions
+from fastnst.shipped import checkpoint_file
 from fastnst.web.browser.bundle import export_page
 
 
@@ -20,6 +31,8 @@ def export(cfg: DictConfig) -> None:
     if cfg.processing not in ("inside", "outside"):
         raise UserError(f"processing={cfg.processing}: give inside or outside")
     check_flags(cfg, "half", "page")
+    if cfg.format == "executorch" and cfg.half:
+        raise UserError("half=true: ExecuTorch's results are wrong then; leave it out")
     if cfg.page and (cfg.format, cfg.processing) != ("onnx", "inside"):
         raise UserError("page=true: the page runs format=onnx with processing=inside")
     checkpoint, path, suffix = path_of(cfg, "ckpt"), path_of(cfg, "out"), SUFFIX[cfg.format]
@@ -47,7 +60,13 @@ def export(cfg: DictConfig) -> None:
         product = Product(copy.deepcopy(net), inside, cfg.half).eval()
         export_product(product, cfg.format, path, info | {"processing": cfg.processing, "half": cfg.half})
     call, _ = load_exported(path, cfg.format)
-    print(f"largest difference from the checkpoint in float32: {largest_difference(call, net, inside):.3g} / 255")
+    difference = f"{largest_difference(call, net, inside, sizes_of(cfg.format)):.3g} / 255"
+    print(f"largest difference from the checkpoint in float32: {difference}")
+    known = info if style is None else info | {"style": info.get("style", {}) | {"name": title_of(style)}}
+    measured = {"largest difference from the checkpoint": difference, "time of a pass": time_a_pass(call, inside)}
+    about = path.with_name(f"{path.name}.md")
+    write_bytes(about, card(checkpoint_file(checkpoint), path, cfg.format, known, measured).encode())
+    print(f"{about}: its card")
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     if cfg.page:
         folder = path.with_name(f"{path.stem}_page")

@@ -25,7 +25,9 @@ def infer(cfg: DictConfig) -> None:
     Raises UserError if nothing can be done at all.
     """
     keep_freed_memory()
-    check_whole(cfg, {"size": LEAST}, optional=["size"])
+    check_whole(cfg, {"size": LEAST, "workers": 1}, optional=["size", "workers"])
+    if cfg.engine not in (None, "ray"):
+        raise UserError(f"engine={cfg.engine}: give ray or null")
     controls = Controls(**{field.name: cfg[field.name] for field in fields(Controls)})
     checkpoints = [as_path(path, "ckpt") for path in (cfg.ckpt if OmegaConf.is_list(cfg.ckpt) else [cfg.ckpt])]
     check_numbers(cfg, {"temporal": (0, 1)})
@@ -36,6 +38,10 @@ def infer(cfg: DictConfig) -> None:
     style = style_of(cfg)
     if style is not None:
         name += f"_{title_of(style)}"
+    if cfg.engine == "ray":
+        from fastnst.commands.infer_many import infer_many  # with fsspec, which nothing else needs
+
+        return infer_many(cfg, name, checkpoints, style, controls)
     if source.is_file() and film.is_film(source, out):
         no_film = {*Image.registered_extensions(), *film.READ} - {*film.SUFFIXES}
         if out.suffix.lower() in no_film and not out.is_dir():

@@ -80,6 +80,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
             # A zero-shot net has none of its own: those that style= names are held out.
             "image": {title: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for title, path in paintings.items()},
         },
+        "data": data_of(cfg.data),
         "objective": terms
         | {"loss_network": {"network": cfg.loss_network.network, "weights": str(cfg.loss_network.weights)}},
     }
@@ -129,6 +130,13 @@ def train(cfg: DictConfig) -> dict[str, float]:
         print(", ".join(f"{name} {value:.4g}" for name, value in losses.items()))
         print(f"run: {run_dir}\ncheckpoint: {out}")
     return losses
+
+
+def data_of(cfg: DictConfig) -> dict:
+    """What a checkpoint tells of its photographs: the last part of their folder's, zip's or shards' name, and the crops."""
+    source = cfg.get("root") or cfg.get("urls")
+    name = "scikit-image's samples" if source is None else Path(str(source)).name
+    return {"from": name, "crops of px": cfg.size, "batch": cfg.batch_size}
 
 
 def check_optimizer(optimizer: Callable) -> None:

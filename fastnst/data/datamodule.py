@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from multiprocessing import get_start_method
 
 import pytorch_lightning as pl
-import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
@@ -12,6 +11,7 @@ from fastnst.data.crops import PAINTING_SCALE, Paintings, Photographs, Stream, c
 from fastnst.data.files import Photograph, find_photographs, is_readable, sample_photographs, split
 from fastnst.data.workers import Reading, cores
 from fastnst.errors import UserError
+from fastnst.images import best_device
 
 
 class CropData(pl.LightningDataModule):
@@ -55,7 +55,7 @@ class CropData(pl.LightningDataModule):
             worker_init_fn=self.reading.start_worker,
             # A fork server, Linux's default from Python 3.14, would be ended by a job's signals, and its workers with it.
             multiprocessing_context="fork" if self.workers and get_start_method() == "forkserver" else None,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=best_device().type in ("cuda", "xpu"),
         )
 
     def stream(self, count: int, seed: int) -> Stream:

@@ -1,4 +1,4 @@
-"""Exports a checkpoint to other runtimes, ONNX, TorchScript or torch.export's archive, or to a checkpoint of one style.
+"""Exports a checkpoint to other runtimes, ONNX, torch.export's archive or ExecuTorch, or to a checkpoint of one style.
 
 What is written is run, too.
 """
@@ -7,7 +7,7 @@ import io
 import json
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,13 @@ from fastnst.checkpoint import ancestor, load_net
 from fastnst.checkpoint import export as write_checkpoint
 from fastnst.errors import UserError
 from fastnst.files import write_bytes
+from fastnst.inference import phone
+from fastnst.inference.card import machine
 from fastnst.models.net import Net
 from fastnst.models.transform_net import TransformNet
+from fastnst.timing import clock
 
-SUFFIX = {"onnx": ".onnx", "torchscript": ".pt", "pt2": ".pt2", "safetensors": ".safetensors"}
+SUFFIX = {"onnx": ".onnx", "pt2": ".pt2", "executorch": ".pte", "safetensors": ".safetensors"}
 SIZES = ((1, 16, 16), (1, 51, 70), (3, 64, 33), (2, 130, 97))  # batch, height and width that an exported file is tried at
 LEAST, MOST = 16, 32768  # px, the sides that an exported file takes
 
@@ -61,8 +64,8 @@ def export_product(product: Product, form: str, path: Path, info: dict) -> None:
     sides = {"height": 1, "width": 2} if product.inside else {"height": 2, "width": 3}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporters' own deprecations
-        if form == "torchscript":
-            torch.jit.save(torch.jit.trace(product, (example,)), data, _extra_files={"fastnst": metadata})
+        if form == "executorch":
+            data.write(phone.written(product, _pictures((1, 64, 68), product.inside), sides, LEAST, metadata))
         elif form == "pt2":
             dims = {0: torch.export.Dim("batch", min=1, max=4096)}
             dims |= {axis: torch.export.Dim(name, min=LEAST, max=MOST) for name, axis in sides.items()}
@@ -116,11 +119,11 @@ def load_exported(path: Path, form: str) -> tuple[Callable[[np.ndarray], np.ndar
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         metadata = session.get_modelmeta().custom_metadata_map["fastnst"]
         return lambda pictures: session.run(None, {"pictures": pictures})[0], json.loads(metadata)
+    if form == "executorch":
+        call, metadata = phone.loaded(path)
+        return call, json.loads(metadata)
     extra = {"fastnst": ""}
-    if form == "torchscript":
-        module = torch.jit.load(str(path), _extra_files=extra)
-    else:
-        module = torch.export.load(str(path), extra_files=extra).module()
+    module = torch.export.load(str(path), extra_files=extra).module()
     return _of_arrays(module), json.loads(extra["fastnst"])
 
 
@@ -132,10 +135,20 @@ def _of_arrays(module: Callable[[Tensor], Tensor]) -> Callable[[np.ndarray], np.
     return call
 
 
-def largest_difference(call: Callable[[np.ndarray], np.ndarray], net: TransformNet, inside: bool) -> float:
-    """Between an exported file and the net in float32, over pictures of SIZES, in parts of 255."""
+def sizes_of(form: str) -> list[tuple[int, int, int]]:
+    """Those of SIZES that a file of this form takes: on phones one picture at a time."""
+    return [size for size in SIZES if form != "executorch" or size[0] == 1]
+
+
+def largest_difference(
+    call: Callable[[np.ndarray], np.ndarray],
+    net: TransformNet,
+    inside: bool,
+    sizes: Sequence[tuple[int, int, int]] = SIZES,
+) -> float:
+    """Between an exported file and the net in float32, over pictures of these sizes, in parts of 255."""
     worst = 0.0
-    for size in SIZES:
+    for size in sizes:
         pictures = _pictures(size, inside)
         x = pictures.permute(0, 3, 1, 2).float() / 255 if inside else pictures
         with torch.no_grad():
@@ -149,6 +162,13 @@ def largest_difference(call: Callable[[np.ndarray], np.ndarray], net: TransformN
             raise RuntimeError(f"an exported net gives {tuple(result.shape)} for {tuple(expected.shape)}")
         worst = max(worst, (result - expected).abs().max().item())
     return worst
+
+
+def time_a_pass(call: Callable[[np.ndarray], np.ndarray], inside: bool) -> str:
+    """Milliseconds a megapixel of an exported file here, from the faster of two passes over a picture of 512 x 512 px."""
+    pictures = _pictures((1, 512, 512), inside).numpy()
+    seconds = min(clock(lambda: call(pictures)) for _ in range(2))
+    return f"{1e3 * seconds / (512 * 512 / 1e6):.0f} ms a megapixel at 512 x 512 px, measured at export ({machine()})"
 
 
 def _pictures(size: tuple[int, int, int], inside: bool) -> Tensor:

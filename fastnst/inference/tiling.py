@@ -165,20 +165,25 @@ class _Work:
         return Layer(lambda a, b: kept[..., a:b, :].float(), layer.height, kept)
 
     def _statistics(self, below: Layer) -> tuple[Tensor, Tensor]:
-        """Mean and variance of each channel over all rows, (N, C) in double precision."""
-        count, total, squares = 0, torch.tensor(0.0), torch.tensor(0.0)
+        """Mean and variance of each channel over all rows, (N, C)."""
+        shares, found = [], []
         for first, last in self.over(below):
-            rows = below(first, last).double()
-            count += rows.shape[2] * rows.shape[3]
-            total, squares = total + rows.sum((2, 3)), squares + rows.square().sum((2, 3))
-        mean = total / count
-        return mean, squares / count - mean.square()
+            rows = below(first, last)
+            mean = rows.mean((2, 3), keepdim=True)
+            found.append(torch.stack([mean[..., 0, 0], (rows - mean).square().mean((2, 3))]))
+            shares.append((last - first) / below.height)
+        # Of the strips: summed in double precision, on the CPU, as not all GPUs have it.
+        means, variances = torch.stack(found, -1).cpu().double()
+        share = torch.tensor(shares, dtype=torch.float64)
+        mean = means @ share
+        variance = (variances + (means - mean[..., None]).square()) @ share
+        return mean.float().to(found[0].device), variance.float().to(found[0].device)
 
     def _instance_norm(self, module: nn.InstanceNorm2d, below: Layer) -> Layer:
         mean, variance = self._statistics(below)
-        scale = module.weight.double() / (variance + module.eps).sqrt()
-        shift = module.bias.double() - mean * scale
-        scale, shift = (numbers.float()[..., None, None] for numbers in (scale, shift))
+        scale = module.weight * (variance + module.eps).rsqrt()
+        shift = module.bias - mean * scale
+        scale, shift = scale[..., None, None], shift[..., None, None]
         return Layer(lambda a, b: below(a, b).mul_(scale).add_(shift), below.height)
 
 

@@ -90,9 +90,9 @@ def lab(images: Tensor) -> Tensor:
     """
     images = _at_least_float32(images)
     linear = torch.where(images > 0.04045, ((images.clamp_min(0.04045) + 0.055) / 1.055) ** 2.4, images / 12.92)
-    to_xyz = linear.new_tensor(
+    to_xyz = torch.tensor(
         [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
-    )
+    ).to(linear, non_blocking=True)  # a GPU is not waited for
     xyz = torch.einsum("ij,njhw->nihw", to_xyz / to_xyz.sum(1, keepdim=True), linear)
     cubic, edge = xyz.clamp_min(216 / 24389) ** (1 / 3), xyz * (24389 / 27 / 116) + 16 / 116
     x, y, z = torch.where(xyz > 216 / 24389, cubic, edge).unbind(1)

@@ -44,7 +44,7 @@ def test_several_styles_in_one_net(command, several, tmp_path, photographs):
     for arguments, message in (((), "holds a, b: give style=NAME"), (("style=c",), "this checkpoint has a, b")):
         status, _, err = command(infer, "ckpt=checkpoints/a+b.safetensors", f"img={photograph}", *arguments)
         assert status == 2 and message in err and len(err.splitlines()) == 1
-    status, out, err = command(export_other, "ckpt=checkpoints/a+b.safetensors", "style=b", "format=torchscript")
+    status, out, err = command(export_other, "ckpt=checkpoints/a+b.safetensors", "style=b", "format=pt2")
     assert status == 0 and float(out.split(": ")[1].split(" /")[0]) <= 1, err
 
 

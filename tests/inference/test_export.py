@@ -1,6 +1,8 @@
 """Exported files run in their own runtimes and give what the checkpoint gives."""
 
 import json
+import re
+import sys
 
 import numpy as np
 import onnxruntime
@@ -12,8 +14,10 @@ import fastnst
 from fastnst.checkpoint import export as write_checkpoint
 from fastnst.checkpoint import load_net
 from fastnst.commands.entry import export as main
+from fastnst.inference.card import card
 from fastnst.inference.export import largest_difference, load_exported
 from fastnst.models.transform_net import TransformNet
+from fastnst.shipped import CHECKPOINTS
 
 
 @pytest.fixture(params=[("instance", "nearest"), ("batch", "transposed")], ids="-".join)
@@ -25,29 +29,70 @@ def checkpoint(request, tmp_path):
 
 
 @pytest.mark.parametrize("processing", ["inside", "outside"])
-@pytest.mark.parametrize("form", ["onnx", "torchscript", "pt2"])
+@pytest.mark.parametrize("form", ["onnx", "pt2"])
 def test_exported_files_agree(command, checkpoint, tmp_path, form, processing):
     status, out, err = command(main, checkpoint, f"format={form}", f"processing={processing}")
     assert status == 0, err
-    (file,) = (tmp_path / "exported").iterdir()
+    (file,) = (tmp_path / "exported").glob("*[!d]")
     assert out.splitlines()[-1].startswith("exported/small.")
     call, info = load_exported(file, form)
     assert info == {"style": {"name": "small"}, "steps": 7, "processing": processing, "half": False}
     difference = largest_difference(call, load_net(tmp_path / "small.safetensors")[0], processing == "inside")
     assert difference <= (1 if processing == "inside" else 0.1)
     assert f"{difference:.3g} / 255" in out
+    about = file.with_name(f"{file.name}.md").read_text()
+    assert f"| largest difference from the checkpoint | {difference:.3g} / 255 |" in about
+    assert "| style | small |" in about and "| training steps | 7 |" in about and "| validation | not recorded |" in about
+    assert re.search(r"\| time of a pass \| \d+ ms a megapixel at 512 x 512 px, measured at export", about)
 
 
-@pytest.mark.parametrize("form", ["onnx", "torchscript", "pt2"])
+@pytest.mark.parametrize("form", ["onnx", "pt2"])
 def test_half_precision(command, checkpoint, tmp_path, form):
     sizes = []
     for half in ("true", "false"):
         assert command(main, checkpoint, f"format={form}", f"half={half}", f"out={half}")[0] == 0
-        (file,) = (tmp_path / half).iterdir()
+        (file,) = (tmp_path / half).glob("*[!d]")
         call, _ = load_exported(file, form)
         assert largest_difference(call, load_net(tmp_path / "small.safetensors")[0], True) <= 4
         sizes.append(file.stat().st_size)
     assert sizes[0] < sizes[1]
+
+
+def test_for_phones_without_the_package(command, checkpoint, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "executorch", None)
+    status, _, err = command(main, checkpoint, "format=executorch")
+    assert status == 2 and err == "fastnst: format=executorch needs more packages: pip install 'fastnst[phone]'\n"
+    assert not [*tmp_path.glob("exported/*")]
+
+
+@pytest.mark.parametrize("processing", ["inside", "outside"])
+def test_for_phones(command, tmp_path, processing):
+    pytest.importorskip("executorch", reason="ExecuTorch is not installed: pip install 'fastnst[phone]'")
+    write_checkpoint(tmp_path / "small.safetensors", TransformNet("instance", 4, "antialiased"), {"steps": 7})
+    status, out, err = command(main, "ckpt=small.safetensors", "format=executorch", f"processing={processing}")
+    assert status == 0, err
+    assert float(out.split(": ")[1].split(" /")[0]) <= (1 if processing == "inside" else 0.1)
+    call, info = load_exported(tmp_path / "exported/small.pte", "executorch")
+    assert info["steps"] == 7
+    net, sizes = load_net(tmp_path / "small.safetensors")[0], [(1, 64, 80), (1, 203, 130), (1, 1024, 16)]
+    assert largest_difference(call, net, processing == "inside", sizes) <= 1
+
+
+def test_a_card_tells_what_is_known_and_no_more(tmp_path):
+    path = tmp_path / "x.onnx"
+    path.write_bytes(bytes(10**6))
+    info = {
+        "version": "1", "steps": 5, "style": {"name": "a|b", "size": 320, "image": {"mine": "01ab"}},
+        "validation": {"val/total": 1.5, "val/style/1": 2.0}, "data": {"root": "train2017", "batch_size": 4},
+    }  # fmt: skip
+    text = card(tmp_path / "mine.safetensors", path, "onnx", info, {"speed": "3"})
+    rows = dict(re.findall(r"^\| (.+?) \| (.+) \|$", text, re.MULTILINE))
+    assert rows["style"] == "a\\|b" and rows["validation"] == "total 1.500" and rows["speed"] == "3"
+    assert rows["painting and licence"] == "mine (SHA-256 01ab...); licence not recorded"
+    assert rows["photographs"] == "root train2017, batch_size 4" and rows["loss network"] == "not recorded"
+    assert "1.0 MB" in rows["file"] and "converted" not in text
+    assert "Hokusai" in card(CHECKPOINTS / "great_wave.safetensors", path, "onnx", {}, {})
+    assert "painting and licence | not recorded" in card(tmp_path / "great_wave.safetensors", path, "onnx", {}, {})
 
 
 def test_masks_are_refused(command, tmp_path):
@@ -71,12 +116,13 @@ def test_onnx_names_its_axes(command, checkpoint, tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["format=coreml"], "format=coreml: give onnx, torchscript, pt2"),
+        (["format=coreml"], "format=coreml: give onnx, pt2, executorch"),
         (["processing=both"], "give inside or outside"),
         (["half=some"], "give true or false"),
         (["page=true", "format=pt2"], "the page runs format=onnx"),
         (["ckpt=missing.safetensors"], "no such checkpoint"),
-        (["out=net.pt"], "a file of format=onnx ends in .onnx"),
+        (["out=net.pt2"], "a file of format=onnx ends in .onnx"),
+        (["format=executorch", "half=true"], "ExecuTorch's results are wrong then"),
         (["out=small.safetensors/x"], "cannot be written to"),
     ],
 )
