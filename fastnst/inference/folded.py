@@ -35,11 +35,6 @@ def folds(net: nn.Module) -> bool:
     return net.architecture["norm"] == "instance" and net.architecture["upsample"] != "transposed"
 
 
-def native_bfloat16() -> bool:
-    """Whether the CPU has instructions for convolutions in bfloat16: AVX-512's, which those with AMX have, too."""
-    return torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported()
-
-
 class Folded:
     """A net that `folds`, for pictures of any size.
 

@@ -13,8 +13,19 @@ from PIL import Image
 
 from fastnst.checkpoint import Style, ancestor, load_style
 from fastnst.errors import UserError, is_number, is_whole, line_of
-from fastnst.images import UNREADABLE, best_device, check_suffix, exif_of, fit, has_alpha, save, to_rgb, upright
-from fastnst.inference.folded import Folded, folds, native_bfloat16
+from fastnst.images import (
+    UNREADABLE,
+    best_device,
+    check_suffix,
+    exif_of,
+    fit,
+    has_alpha,
+    native_bfloat16,
+    save,
+    to_rgb,
+    upright,
+)
+from fastnst.inference.folded import Folded, folds
 from fastnst.inference.tiling import restyle_in_strips
 from fastnst.memory import free_memory, short_of_memory
 from fastnst.models.arbitrary import MOST_WEIGHT, Painted
@@ -29,7 +40,8 @@ if hasattr(os, "register_at_fork"):
 LEAST = 16  # px; the transform net's smallest side
 STYLE_SIZES = 64, 512  # px that a painting's short side may have; training shows a net those from 0.6 of its own on
 Loaded = tuple[TransformNet | Regions | Painted, dict]  # a style of a net, and its checkpoint's info
-BYTES = 40  # of memory that one pass takes for each px and each channel of the net's width, with a margin
+# Bytes of memory that one pass takes for each px and each channel of the net's width, with a margin; a folded one.
+BYTES, FOLDED_BYTES = 40, 20
 PRECISIONS = "auto", "float32", "bfloat16"
 
 
@@ -46,7 +58,7 @@ class Controls:
     tile: rows of the picture computed at a time, or columns where it is wider than high (see `tiling`: the same result in
     less memory); None: all at once; `auto`: all at once if there is memory for it.
     precision: `float32`, or `bfloat16`, which changes a result by a level or two of 255; `auto`: bfloat16 where the CPU has
-    instructions for it (see `folded`). Strips are computed in float32 always.
+    instructions for it. Strips are computed in float32 always.
     Raises UserError for any other value.
     """
 
@@ -207,7 +219,8 @@ class Stylizer:
     def _pass(self, net: TransformNet, pictures: np.ndarray, controls: Controls, progress) -> np.ndarray:
         tile, folded = controls.tile, self._folded(net, controls.precision)
         if isinstance(tile, str):  # auto
-            tile = rows_at_a_time(pictures.shape, net.channels, free_memory(self.device))
+            taken = BYTES if folded is None else FOLDED_BYTES
+            tile = rows_at_a_time(pictures.shape, net.channels, free_memory(self.device), taken)
         if tile is not None:
             net = net.sized(*pictures.shape[1:3])
             with short_of_memory():
@@ -254,14 +267,15 @@ def interpolated(nets: Sequence[TransformNet], shares: Sequence[float]) -> Trans
     return net
 
 
-def rows_at_a_time(shape: tuple[int, ...], width: int, free: int) -> int | None:
+def rows_at_a_time(shape: tuple[int, ...], width: int, free: int, taken: int = BYTES) -> int | None:
     """None if pictures of `shape` (N, H, W, 3) take at most half of the `free` bytes in one pass, or else rows that do.
 
-    width: the net's channels. In strips a few hundred MB are enough, and larger ones are hardly faster. Of a picture wider
-    than high columns are counted, as strips run across the longer side.
+    width: the net's channels. taken: bytes that one pass takes for each px and channel. In strips a few hundred MB are
+    enough, and larger ones are hardly faster. Of a picture wider than high columns are counted, as strips run across the
+    longer side.
     """
     row = min(shape[1:3]) * BYTES * width
-    if shape[0] * max(shape[1:3]) * row <= free / 2:
+    if np.prod(shape[:3]) * taken * width <= free / 2:
         return None
     return max(LEAST, min(512, int(min(free / 8, 256e6) / row)))
 
