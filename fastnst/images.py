@@ -178,6 +178,11 @@ def best_device() -> torch.device:
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
+def native_bfloat16() -> bool:
+    """Whether the CPU has instructions for convolutions in bfloat16: AVX-512's, which those with AMX have, too."""
+    return torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported()
+
+
 def to_image(tensor: Tensor) -> Image.Image:
     """Tensor (3, H, W), clamped to 0-1 and rounded to 8 bits, to an RGB picture."""
     pixels = tensor.detach().float().clamp(0, 1).mul(255).round().byte()

@@ -19,12 +19,11 @@ from torchvision.transforms import CenterCrop, Compose, Resize, ToTensor
 
 from fastnst.benchmark import textbook
 from fastnst.benchmark.steps import DTYPES, Step, interleaved, make_step
-from fastnst.checkpoint import export as write_checkpoint
 from fastnst.data.crops import Photographs
 from fastnst.data.files import Photograph, sample_photographs
-from fastnst.images import best_device, load_rgb, to_tensor
+from fastnst.images import best_device, load_rgb, native_bfloat16, to_tensor
 from fastnst.inference.export import Product, export_product
-from fastnst.inference.stylizer import Stylizer
+from fastnst.inference.stylizer import Controls, Stylizer
 from fastnst.losses.terms import content_loss
 from fastnst.models.transform_net import TransformNet
 from fastnst.timing import clock
@@ -157,10 +156,10 @@ def time_decoding(paths: list[Photograph], size: int, rounds: int) -> list[dict]
 def time_inference(side: int, width: int, rounds: int) -> dict:
     """Seconds to restyle one square picture, RGB bytes in and out: the textbook's net, ours, and ONNX Runtime (CPU)."""
     torch.manual_seed(0)
-    net, device = TransformNet(width=width).eval(), best_device()
+    net, device = TransformNet(width=width, upsample="antialiased").eval(), best_device()
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (side // 4, side // 4, 3), dtype=np.uint8))
     picture = picture.resize((side, side), Image.Resampling.BICUBIC)
-    plain = textbook.Net(net).eval().to(device)
+    plain, stylizer = textbook.Net(net).eval().to(device), Stylizer((copy.deepcopy(net), {}))
 
     @torch.no_grad()
     def theirs() -> None:
@@ -168,21 +167,23 @@ def time_inference(side: int, width: int, rounds: int) -> dict:
         Image.fromarray(result.clamp(0, 1).mul(255).byte().permute(1, 2, 0).cpu().numpy())
 
     with tempfile.TemporaryDirectory() as temporary:
-        write_checkpoint(Path(temporary, "net.safetensors"), net, {})
-        stylizer = Stylizer(Path(temporary, "net.safetensors"))
         session = onnx_session(net, Path(temporary, "net.onnx"))
-    contest = {"textbook": theirs, "ours": lambda: stylizer.restyle([picture])}
+    contest: dict[str, Callable[[], object]] = {"textbook": theirs}
+    for precision in DTYPES if device.type != "cpu" or native_bfloat16() else ["float32"]:
+        contest[precision] = partial(stylizer.restyle, [picture], Controls(precision=precision, tile=None))
     if session is not None:
         contest["onnx_runtime"] = lambda: session.run(None, {"pictures": np.asarray(picture)[None]})
     for work in contest.values():
         work()
     rounds = rounds if side < 1024 else min(3, rounds)
     seconds = interleaved({name: partial(clock, work) for name, work in contest.items()}, rounds)
-    return {
-        "px": side,
-        **{f"{name}_seconds": s for name, s in seconds.items()},
-        "times_the_textbook": seconds["textbook"] / seconds["ours"],
-    }
+    row = {"width": width, "px": side} | {f"{name}_seconds": s for name, s in seconds.items()}
+    row["times_the_textbook"] = seconds["textbook"] / seconds["float32"]
+    if session is not None:
+        row["share_of_onnx_runtime"] = seconds["float32"] / seconds["onnx_runtime"]
+    if "bfloat16" in seconds:
+        row["bfloat16_times_float32"] = seconds["float32"] / seconds["bfloat16"]
+    return row
 
 
 def onnx_session(net: TransformNet, path: Path):

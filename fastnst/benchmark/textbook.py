@@ -17,6 +17,11 @@ def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, bias: bool = F
     return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=bias, padding_mode="reflect")
 
 
+class HalvingConv(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.avg_pool2d(x, 2))
+
+
 class Block(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
@@ -30,19 +35,25 @@ class Block(nn.Module):
 
 
 class Net(nn.Module):
-    """`TransformNet(width=width)` with its weights, for sides that are multiples of 4."""
+    """A `TransformNet` with its weights, antialiased or nearest, for sides that are multiples of 4."""
 
     def __init__(self, net: TransformNet):
         super().__init__()
-        w = net.architecture["width"]
+        w, antialiased = net.architecture["width"], net.architecture["upsample"] == "antialiased"
+
+        def down(inputs: int, outputs: int) -> nn.Conv2d:
+            if antialiased:
+                return HalvingConv(inputs, outputs, 3, padding=1, bias=False, padding_mode="reflect")
+            return conv(inputs, outputs, 3, stride=2)
 
         def up(inputs: int, outputs: int) -> nn.Sequential:
-            return nn.Sequential(nn.Upsample(scale_factor=2), conv(inputs, outputs, 3))
+            enlarge = nn.Upsample(scale_factor=2, mode="bilinear" if antialiased else "nearest")
+            return nn.Sequential(enlarge, conv(inputs, outputs, 3))
 
         self.layers = nn.Sequential(
             conv(3, w, 9), nn.InstanceNorm2d(w, affine=True), nn.ReLU(),
-            conv(w, 2 * w, 3, stride=2), nn.InstanceNorm2d(2 * w, affine=True), nn.ReLU(),
-            conv(2 * w, 4 * w, 3, stride=2), nn.InstanceNorm2d(4 * w, affine=True), nn.ReLU(),
+            down(w, 2 * w), nn.InstanceNorm2d(2 * w, affine=True), nn.ReLU(),
+            down(2 * w, 4 * w), nn.InstanceNorm2d(4 * w, affine=True), nn.ReLU(),
             *(Block(4 * w) for _ in range(5)),
             up(4 * w, 2 * w), nn.InstanceNorm2d(2 * w, affine=True), nn.ReLU(),
             up(2 * w, w), nn.InstanceNorm2d(w, affine=True), nn.ReLU(),

@@ -28,7 +28,8 @@ from fastnst.images import best_device
 from fastnst.memory import keep_freed_memory
 
 FAST: dict[str, Any] = {
-    "width": 4, "batch_size": 2, "size": 32, "rounds": 2, "inference_sizes": [32], "memory_steps": [[1, 32]], "count": 4,
+    "width": 4, "batch_size": 2, "size": 32, "rounds": 2, "inference_widths": [4], "inference_sizes": [32],
+    "memory_steps": [[1, 32]], "count": 4,
 }  # fmt: skip
 LEAST = 32  # px, of any side
 
@@ -45,7 +46,8 @@ def benchmark(cfg: DictConfig) -> dict:
     if any(side % 4 for side in (cfg.size, *sizes)):
         raise UserError("size, inference_sizes: give multiples of 4, as the textbook net takes no others")
     settings: dict[str, Any] = {key: cfg[key] for key in ("width", "batch_size", "size", "rounds")}
-    settings |= {"inference_sizes": sizes, "memory_steps": steps, "count": cfg.data.count}
+    settings |= {"inference_widths": whole_numbers(cfg, "inference_widths", 1), "inference_sizes": sizes}
+    settings |= {"memory_steps": steps, "count": cfg.data.count}
     settings = FAST if cfg.fast else settings
     width, size, rounds = (settings[key] for key in ("width", "size", "rounds"))
     out = path_of(cfg, "out") / "fast" if cfg.fast else path_of(cfg, "out")
@@ -69,7 +71,11 @@ def benchmark(cfg: DictConfig) -> dict:
             "losses": compare_losses(batch, width),
             **{f"parts_{kind}": time_parts(batch, width, rounds, kind) for kind in DTYPES},
             "decoding": time_decoding(paths, size, rounds),
-            "inference": [time_inference(side, width, rounds) for side in settings["inference_sizes"]],
+            "inference": [
+                time_inference(side, width, rounds)
+                for width in settings["inference_widths"]
+                for side in settings["inference_sizes"]
+            ],
             "memory": [measure_memory(count, side, width) for count, side in settings["memory_steps"]],
         }
     text = markdown(results)

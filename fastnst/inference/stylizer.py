@@ -13,7 +13,19 @@ from PIL import Image
 
 from fastnst.checkpoint import Style, ancestor, load_style
 from fastnst.errors import UserError, is_number, is_whole, line_of
-from fastnst.images import UNREADABLE, best_device, check_suffix, exif_of, fit, has_alpha, save, to_rgb, upright
+from fastnst.images import (
+    UNREADABLE,
+    best_device,
+    check_suffix,
+    exif_of,
+    fit,
+    has_alpha,
+    native_bfloat16,
+    save,
+    to_rgb,
+    upright,
+)
+from fastnst.inference.folded import Folded, folds
 from fastnst.inference.tiling import restyle_in_strips
 from fastnst.memory import free_memory, short_of_memory
 from fastnst.models.arbitrary import MOST_WEIGHT, Painted
@@ -28,7 +40,9 @@ if hasattr(os, "register_at_fork"):
 LEAST = 16  # px; the transform net's smallest side
 STYLE_SIZES = 64, 512  # px that a painting's short side may have; training shows a net those from 0.6 of its own on
 Loaded = tuple[TransformNet | Regions | Painted, dict]  # a style of a net, and its checkpoint's info
-BYTES = 40  # of memory that one pass takes for each px and each channel of the net's width, with a margin
+# Bytes of memory that one pass takes for each px and each channel of the net's width, with a margin; a folded one.
+BYTES, FOLDED_BYTES = 40, 20
+PRECISIONS = "auto", "float32", "bfloat16"
 
 
 @dataclass(frozen=True)
@@ -43,6 +57,8 @@ class Controls:
     MOST_WEIGHT.
     tile: rows of the picture computed at a time, or columns where it is wider than high (see `tiling`: the same result in
     less memory); None: all at once; `auto`: all at once if there is memory for it.
+    precision: `float32`, or `bfloat16`, which changes a result by a level or two of 255; `auto`: bfloat16 where the CPU has
+    instructions for it. Strips are computed in float32 always.
     Raises UserError for any other value.
     """
 
@@ -52,6 +68,7 @@ class Controls:
     tile: int | str | None = "auto"
     style_size: int | None = None
     style_weight: float = 1.0
+    precision: str = "auto"
 
     def __post_init__(self) -> None:
         weights = round(1 / MOST_WEIGHT, 2), MOST_WEIGHT
@@ -71,6 +88,8 @@ class Controls:
             if not is_whole(self.tile, LEAST):
                 raise UserError(f"tile={self.tile}: give auto, null or a number of rows from {LEAST}")
             object.__setattr__(self, "tile", int(self.tile))
+        if self.precision not in PRECISIONS:
+            raise UserError(f"precision={self.precision}: give {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}")
 
 
 DEFAULTS = Controls()
@@ -101,6 +120,7 @@ class Stylizer:
         self.nets = [self._ready(style.at(1.0)) for style in self.styles]
         if are_relatives(loaded):
             self.nets, self.weights = [interpolated(self.nets, self.weights)], [1.0]
+        self.folded: dict[tuple[int, torch.dtype], Folded] = {}  # by the net's number and the precision
 
     def _ready(self, net: TransformNet | Regions) -> Any:
         return net.to(self.device).to(memory_format=torch.channels_last)
@@ -168,7 +188,7 @@ class Stylizer:
             # Between two styles, and not between two pictures: strokes fade without a double image.
             nets, strength = [self._ready(self.styles[0].at(strength, photographs[0], *dials))], 1.0
         pixels = [np.asarray(picture) for picture in working]
-        mixed = self._mixed(nets, np.stack(pixels) if len(pixels) > 1 else pixels[0][None], controls.tile, progress)
+        mixed = self._mixed(nets, np.stack(pixels) if len(pixels) > 1 else pixels[0][None], controls, progress)
         del pixels
         for photograph, pixels in zip(photographs, mixed, strict=True):
             result = Image.fromarray(pixels)
@@ -187,26 +207,46 @@ class Stylizer:
         if not painted and (controls.style_size, controls.style_weight) != NO_DIALS:
             raise UserError("style_size, style_weight: one zero-shot net has these dials, such as ckpt=arbitrary")
 
-    def _mixed(self, nets: list[TransformNet], pictures: np.ndarray, tile: int | str | None, progress) -> np.ndarray:
+    def _mixed(self, nets: list[TransformNet], pictures: np.ndarray, controls: Controls, progress) -> np.ndarray:
         """The nets' results for pictures, (N, H, W, 3) uint8, mixed by their weights."""
         if len(nets) == 1:
-            return self._pass(nets[0], pictures, tile, progress)
+            return self._pass(nets[0], pictures, controls, progress)
         mixed = np.zeros(pictures.shape, np.float32)
         for i, (net, weight) in enumerate(zip(nets, self.weights, strict=True)):
-            mixed += weight * self._pass(net, pictures, tile, lambda share, i=i: progress((i + share) / len(nets)))
+            mixed += weight * self._pass(net, pictures, controls, lambda share, i=i: progress((i + share) / len(nets)))
         return mixed.round().astype(np.uint8)
 
-    def _pass(self, net: TransformNet, pictures: np.ndarray, tile: int | str | None, progress) -> np.ndarray:
+    def _pass(self, net: TransformNet, pictures: np.ndarray, controls: Controls, progress) -> np.ndarray:
+        tile, folded = controls.tile, self._folded(net, controls.precision)
         if isinstance(tile, str):  # auto
-            tile = rows_at_a_time(pictures.shape, net.channels, free_memory(self.device))
-        net = net.sized(*pictures.shape[1:3])
+            taken = BYTES if folded is None else FOLDED_BYTES
+            tile = rows_at_a_time(pictures.shape, net.channels, free_memory(self.device), taken)
         if tile is not None:
+            net = net.sized(*pictures.shape[1:3])
             with short_of_memory():
                 results = [restyle_in_strips(net, picture, tile, progress) for picture in pictures]
-            return np.stack(results) if len(results) > 1 else results[0][None]
-        batch = torch.tensor(pictures, device=self.device).permute(0, 3, 1, 2).float() / 255
-        results = net(batch.contiguous(memory_format=torch.channels_last))
-        return results.clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        elif folded is not None:
+            results = [folded(picture) for picture in pictures]
+        else:
+            net = net.sized(*pictures.shape[1:3])
+            batch = torch.tensor(pictures, device=self.device).permute(0, 3, 1, 2).float() / 255
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=controls.precision == "bfloat16"):
+                restyled = net(batch.contiguous(memory_format=torch.channels_last))
+            return restyled.clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        return np.stack(results) if len(results) > 1 else results[0][None]
+
+    def _folded(self, net: TransformNet, precision: str) -> Folded | None:
+        """The net's fast form, if it has one; those of the Stylizer's own nets are kept."""
+        if not folds(net):
+            return None
+        half = precision == "bfloat16" or (precision == "auto" and native_bfloat16())
+        dtype = torch.bfloat16 if half else torch.float32
+        if net not in self.nets:
+            return Folded(net, dtype)
+        key = self.nets.index(net), dtype
+        if key not in self.folded:
+            self.folded[key] = Folded(net, dtype)
+        return self.folded[key]
 
 
 def are_relatives(loaded: Sequence[Loaded]) -> bool:
@@ -227,14 +267,15 @@ def interpolated(nets: Sequence[TransformNet], shares: Sequence[float]) -> Trans
     return net
 
 
-def rows_at_a_time(shape: tuple[int, ...], width: int, free: int) -> int | None:
+def rows_at_a_time(shape: tuple[int, ...], width: int, free: int, taken: int = BYTES) -> int | None:
     """None if pictures of `shape` (N, H, W, 3) take at most half of the `free` bytes in one pass, or else rows that do.
 
-    width: the net's channels. In strips a few hundred MB are enough, and larger ones are hardly faster. Of a picture wider
-    than high columns are counted, as strips run across the longer side.
+    width: the net's channels. taken: bytes that one pass takes for each px and channel. In strips a few hundred MB are
+    enough, and larger ones are hardly faster. Of a picture wider than high columns are counted, as strips run across the
+    longer side.
     """
     row = min(shape[1:3]) * BYTES * width
-    if shape[0] * max(shape[1:3]) * row <= free / 2:
+    if np.prod(shape[:3]) * taken * width <= free / 2:
         return None
     return max(LEAST, min(512, int(min(free / 8, 256e6) / row)))
 

@@ -11,10 +11,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fastnst.errors import UserError, is_whole
-from fastnst.images import load_rgb, middle, short_side, to_tensor
+from fastnst.images import load_rgb, middle, native_bfloat16, short_side, to_tensor
 from fastnst.losses.layer_names import STYLE_LAYERS, WIDTHS
 from fastnst.losses.terms import reference_picture
 from fastnst.losses.vgg import LossNetwork
+from fastnst.losses.vgg_weights import WeightSet
 from fastnst.models.conditional import StyledNet, scaled
 from fastnst.models.net import Net, Shares
 from fastnst.models.regions import Regions
@@ -25,6 +26,7 @@ MOST_SIZE = 2048  # px, of the short side at which a painting is seen
 HIDDEN = 128  # the head's hidden units
 MOST_WEIGHT = 3.0  # the dial's range: style counts from a third of what it does in training to three times that
 MOST_STRETCH = 2.5  # how much the painting's colours may stretch or shrink the predicted ones
+UNITS = {"relu1_2": 251.32533, "relu2_2": 591.20996, "relu3_3": 441.67773, "relu4_3": 52.178925}  # Oxford's, of `Pooling`
 POOLED = 2 * sum(WIDTHS[int(layer[4]) - 1] for layer in STYLE_LAYERS)
 
 
@@ -81,8 +83,10 @@ class ArbitraryNet(StyledNet):
         Pitie and Kokaram 2007, and the embedding's colour matrix and shift take it up: a pass costs what it did.
         docs/notebook.md has what that gains.
         """
-        net = self.fold(row)
-        wanted, found = (_moments(x) for x in (net.before_output(painting), net.layers(reference_picture().to(row) * 2 - 1)))
+        net, picture = self.fold(row).to(memory_format=torch.channels_last), reference_picture().to(row) * 2 - 1
+        with quickly():
+            results = net.layers(picture.contiguous(memory_format=torch.channels_last))
+        wanted, found = (_moments(x) for x in (net.before_output(painting), results))
         root = _root(found[1] + 1e-3 * torch.eye(3).to(found[1]))
         inverse = torch.linalg.inv(root)
         stretches, axes = torch.linalg.eigh(inverse @ _root(root @ wanted[1] @ root) @ inverse)
@@ -155,6 +159,11 @@ class ArbitraryNet(StyledNet):
         return net
 
 
+def quickly() -> torch.autocast:
+    """Within it the CPU computes in bfloat16 if it has instructions for it; for what counts by its moments alone."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=native_bfloat16())
+
+
 def _moments(pictures: Tensor) -> tuple[Tensor, Tensor]:
     """Mean, (3,), and covariance, (3, 3), of the colours of areas of 4 x 4 px, in float64. pictures: (1, 3, H, W)."""
     colors = F.avg_pool2d(pictures, 4)[0].flatten(1).double()
@@ -183,10 +192,16 @@ class Pooling(nn.Module):
 
     def __init__(self, loss_network: LossNetwork):
         super().__init__()
-        with torch.no_grad():
-            features = loss_network(reference_picture().to(loss_network.mean), STYLE_LAYERS)
+        oxford = torch.allclose(loss_network.mean.flatten().cpu(), torch.tensor(WeightSet.CAFFE[0]))
+        units = UNITS if oxford else self.measured(loss_network)
         for layer in STYLE_LAYERS:
-            self.register_buffer(layer, features[layer].square().mean().sqrt(), persistent=False)
+            self.register_buffer(layer, torch.tensor(units[layer]).to(loss_network.mean), persistent=False)
+
+    @staticmethod
+    @torch.no_grad()
+    def measured(loss_network: LossNetwork) -> dict[str, float]:
+        features = loss_network(reference_picture().to(loss_network.mean), STYLE_LAYERS)
+        return {layer: x.square().mean().sqrt().item() for layer, x in features.items()}
 
     @torch.no_grad()
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
@@ -216,7 +231,8 @@ class Painted:
         masks: Sequence[Image.Image] | None = None,
     ):
         self.masks = masks
-        self.net, self.loss_network, self.pool, self.size = net, loss_network, Pooling(loss_network), size
+        self.net, self.pool, self.size = net, Pooling(loss_network), size
+        self.loss_network = loss_network.to(memory_format=torch.channels_last)
         self.parts = dict(zip(shares, scaled(shares.values(), f"style={dict(shares)}"), strict=True))
         # By size, and by size and style weight: a film asks again for each few frames.
         self.looked: dict[int, dict[Any, tuple[Tensor, Tensor]]] = {}
@@ -244,8 +260,10 @@ class Painted:
     @torch.no_grad()
     def look(self, picture: Image.Image) -> tuple[Tensor, Tensor]:
         """The picture's `Pooling`, (1, 1920), and itself in 0-1, (1, 3, H, W)."""
-        image = to_tensor(picture).unsqueeze(0)
-        return self.pool(self.loss_network(image, STYLE_LAYERS)), image
+        image = to_tensor(picture).unsqueeze(0).contiguous(memory_format=torch.channels_last)
+        with quickly():
+            features = self.loss_network(image, STYLE_LAYERS)
+        return self.pool(features), image
 
     def at(
         self,

@@ -97,8 +97,9 @@ class StyledNet(Net):
     def fold(self, row: Tensor) -> TransformNet:
         """The ordinary net of one embedding, (numbers,), in eval mode."""
         architecture = self.body.architecture
-        net = TransformNet(**architecture).to(row.device)
-        net.load_state_dict(self.body.state_dict(), strict=False)
+        with torch.device("meta"):  # all weights are given below: random ones take longer than a small pass
+            net = TransformNet(**architecture)
+        net.to_empty(device=row.device).load_state_dict(self.body.state_dict(), strict=False)
         norms = [module for module in net.modules() if isinstance(module, nn.InstanceNorm2d)]
         *parts, matrix, colors = row.detach().split(self.parts)
         with torch.no_grad():

@@ -1,10 +1,13 @@
 """Our training step and the textbook's."""
 
+import pytest
 import torch
 from conftest import picture
 
+from fastnst.benchmark import textbook
 from fastnst.benchmark.steps import interleaved, make_step
 from fastnst.images import to_tensor
+from fastnst.models.transform_net import TransformNet
 
 
 def test_the_textbooks_step_is_ours():
@@ -16,6 +19,13 @@ def test_the_textbooks_step_is_ours():
         step.losses(batch)["total"].backward()
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in step.net.parameters()]))
     assert torch.linalg.norm(gradients[1] - gradients[0]) < 1e-3 * torch.linalg.norm(gradients[0])
+
+
+@pytest.mark.parametrize("upsample", ["antialiased", "nearest"])
+def test_the_textbooks_net_is_ours(upsample):
+    net, photographs = TransformNet(width=4, upsample=upsample), torch.rand(1, 3, 32, 48)
+    with torch.no_grad():
+        torch.testing.assert_close(textbook.Net(net)(photographs), net(photographs), atol=1e-4, rtol=0)
 
 
 def test_all_have_their_turn_in_each_round():

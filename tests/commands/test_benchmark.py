@@ -46,7 +46,10 @@ def test_fast(command, photographs, tmp_path):
         assert gflop["matrix product"] == gflop["matrix product, as a convolution"] == 2 * 4096 * 128**2 / 1e9
     assert [row["decoder"] for row in results["decoding"]] == ["torchvision", "training crops", "centred crops"]
     (inference,) = results["inference"]
-    assert inference["px"] == 32 and inference["times_the_textbook"] > 0
+    assert (inference["width"], inference["px"]) == (4, 32)
+    seconds = {name: inference[f"{name}_seconds"] for name in ("textbook", "float32", "onnx_runtime")}
+    assert inference["times_the_textbook"] == pytest.approx(seconds["textbook"] / seconds["float32"])
+    assert inference["share_of_onnx_runtime"] == pytest.approx(seconds["float32"] / seconds["onnx_runtime"])
     (memory,) = results["memory"]
     assert memory.keys() == {"batch", "px", "before_mb", "peak_mb"}
 

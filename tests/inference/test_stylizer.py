@@ -21,7 +21,7 @@ from fastnst.inference.stylizer import Controls, Stylizer
 
 
 def test_a_call_is_one_pass_of_the_net(stylizer):
-    result = stylizer(picture(0))
+    result = stylizer(picture(0), precision="float32")
     with torch.no_grad():
         expected = to_image(stylizer.nets[0](to_tensor(picture(0)).unsqueeze(0))[0])
     assert (result.mode, result.size) == ("RGB", (64, 48))
@@ -78,7 +78,7 @@ def test_style_scale_works_at_another_size(stylizer):
 
 def test_strips_and_auto(stylizer, monkeypatch):
     photograph = picture(0, 120, 90)
-    whole = np.asarray(stylizer(photograph, tile=None), int)
+    whole = np.asarray(stylizer(photograph, tile=None, precision="float32"), int)
     assert np.abs(np.asarray(stylizer(photograph, tile=16), int) - whole).max() <= 1
     asked = []
     monkeypatch.setattr(inference, "restyle_in_strips", lambda *a: asked.append(a[2]) or tiling.restyle_in_strips(*a))
@@ -105,6 +105,7 @@ def test_controls_are_given_together_or_one_by_one(stylizer):
         ("style_scale", (0, 11, float("inf"))),
         ("preserve_color", (1, None, "true")),
         ("tile", (15, 20.0, "automatic", True)),
+        ("precision", ("float16", None, 32)),
     ],
 )
 def test_controls_are_checked(name, values):
@@ -157,7 +158,7 @@ def test_strength_moves_between_the_photographs_own_style_and_the_paintings(tmp_
     random_arbitrary(tmp_path)
     style = fastnst.load(tmp_path / "any.safetensors", style=str(paintings / "0.png"))
     photograph = picture(3)
-    full, half, none = (np.asarray(style(photograph, strength=s), int) for s in (1.0, 0.5, 0.0))
+    full, half, none = (np.asarray(style(photograph, strength=s, precision="float32"), int) for s in (1.0, 0.5, 0.0))
     own = style.styles[0].at(0.0, photograph)
     expected = own(torch.from_numpy(np.array(photograph)).permute(2, 0, 1)[None] / 255).clamp(0, 1)[0] * 255
     assert abs(expected.permute(1, 2, 0).detach().numpy().round() - none).max() <= 1

@@ -18,6 +18,10 @@ from fastnst.models.arbitrary import AXES, MOST_STRETCH, MOST_WEIGHT, POOLED, Ar
 from fastnst.training.module import AnyPainting
 
 
+def test_units_of_oxfords_network_are_known():
+    assert Pooling.measured(LossNetwork()) == pytest.approx(arbitrary.UNITS, rel=1e-4)
+
+
 def test_paintings_are_told_by_how_they_differ():
     net, scale = ArbitraryNet(width=4), torch.logspace(0, -3, POOLED)
     pooled = 5 + torch.randn(300, POOLED, generator=torch.Generator().manual_seed(0)) * scale
