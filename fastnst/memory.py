@@ -1,14 +1,19 @@
-"""How much memory a process takes, and how it keeps it."""
+"""How much memory a process takes, and how it keeps it. Torch is imported for a GPU alone."""
+
+from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
-import torch
 
 from fastnst.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 try:
     LIBC: ctypes.CDLL | None = ctypes.CDLL("libc.so.6")
@@ -28,8 +33,10 @@ class PeakMemory:
         self.device, self.told = device, True
         self.megabytes: int | None = None
 
-    def __enter__(self) -> "PeakMemory":
+    def __enter__(self) -> PeakMemory:
         if self.device.type == "cuda":
+            import torch
+
             torch.cuda.reset_peak_memory_stats(self.device)
         else:
             try:
@@ -42,6 +49,8 @@ class PeakMemory:
         if not self.told:
             return
         if self.device.type == "cuda":
+            import torch
+
             self.megabytes = round(torch.cuda.max_memory_allocated(self.device) / 1e6)
         else:
             status = Path("/proc/self/status").read_text().splitlines()
@@ -68,9 +77,11 @@ def give_back_freed_memory() -> None:
         LIBC.malloc_trim(0)
 
 
-def free_memory(device: torch.device) -> int:
-    """Bytes that are free on the device, or in the machine's memory for the CPU."""
-    if device.type == "cuda":
+def free_memory(device: torch.device | None = None) -> int:
+    """Bytes that are free on the device, or in the machine's memory for the CPU and for None."""
+    if device is not None and device.type == "cuda":
+        import torch
+
         return torch.cuda.mem_get_info(device)[0]
     give_back_freed_memory()  # what this process keeps of the picture before is free, too
     return psutil.virtual_memory().available

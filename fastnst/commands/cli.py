@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from fastnst.commands.options import names_of
+from fastnst.commands.startup import importing
 from fastnst.errors import UserError, fail, line_of
 from fastnst.shipped import ARTWORKS, CONFIGS
 
@@ -69,7 +70,9 @@ def run(task: str, config_name: str) -> None:
             for key in map(str, cfg):
                 if OmegaConf.is_missing(cfg, key):
                     raise UserError(f"{key} is missing; give {key}=VALUE")
-            get_method(task)(cfg)
+            with importing():
+                command = get_method(task)
+            command(cfg)
 
     guarded.__module__ = task.rpartition(".")[0]  # whose name Hydra gives to its jobs
 

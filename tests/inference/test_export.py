@@ -32,7 +32,7 @@ def test_exported_files_agree(command, checkpoint, tmp_path, form, processing):
     (file,) = (tmp_path / "exported").iterdir()
     assert out.splitlines()[-1].startswith("exported/small.")
     call, info = load_exported(file, form)
-    assert info == {"style": {"name": "small"}, "steps": 7, "processing": processing, "half": False}
+    assert info == {"style": {"name": "small"}, "steps": 7, "processing": processing, "half": False, "width": 4}
     difference = largest_difference(call, load_net(tmp_path / "small.safetensors")[0], processing == "inside")
     assert difference <= (1 if processing == "inside" else 0.1)
     assert f"{difference:.3g} / 255" in out
