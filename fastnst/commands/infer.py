@@ -6,7 +6,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -101,8 +101,16 @@ def restyle(stylizer: Stylizer, pictures: list[Picture], size: int | None, contr
     @contextmanager
     def showing(picture: Picture) -> Iterator[Callable[[float], object]]:
         shown = printable(Path(str(picture.source)).name)
-        with tqdm(total=100, unit="%", leave=False, desc=shown, delay=2) as bar:  # shows itself for large ones
-            yield lambda share: bar.update(round(100 * share) - bar.n)
+        with ExitStack() as stack:
+            part = None
+
+            def show(share: float) -> None:  # of a picture in one pass it is not called
+                nonlocal part
+                if part is None:
+                    part = stack.enter_context(tqdm(total=100, unit="%", leave=False, desc=shown, delay=2))
+                part.update(round(100 * share) - part.n)
+
+            yield show
 
     def told(picture: Picture) -> None:
         nonlocal failed

@@ -36,6 +36,9 @@ def test_exported_files_agree(command, checkpoint, tmp_path, form, processing):
     difference = largest_difference(call, load_net(tmp_path / "small.safetensors")[0], processing == "inside")
     assert difference <= (1 if processing == "inside" else 0.1)
     assert f"{difference:.3g} / 255" in out
+    if form == "onnx":  # which inference takes, too
+        ours, theirs = (fastnst.load(path)(picture(0)) for path in (tmp_path / "small.safetensors", file))
+        assert abs(np.asarray(ours, int) - np.asarray(theirs, int)).max() <= 1
 
 
 @pytest.mark.parametrize("form", ["onnx", "torchscript", "pt2"])
