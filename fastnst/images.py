@@ -1,22 +1,28 @@
-"""Pictures in and out: any file Pillow reads becomes RGB."""
+"""Pictures in and out: any file Pillow reads becomes RGB. Torch is imported where tensors are made, and not before."""
+
+from __future__ import annotations
 
 import io
 import math
 import struct
+import sys
 import zlib
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
 import numpy as np
 import simplejpeg
-import torch
 from PIL import ExifTags, Image
-from torch import Tensor
 
 from fastnst.errors import UserError, line_of
 from fastnst.files import write_bytes
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+STANDARD = Path("-")  # standard input or output, where a picture's file could stand
 LONGEST_EXIF = 65533  # bytes, of a JPEG's segment
 LONGEST = 16  # how many times as long as wide a painting may be: its short side is enlarged to what training takes
 LARGEST = 8.4e6  # px of a painting then; the loss network takes some 750 bytes for each
@@ -153,21 +159,23 @@ def _scaled(image: Image.Image, scale: float) -> Image.Image:
 
 def to_tensor(image: Image.Image | np.ndarray) -> Tensor:
     """RGB picture, or its (H, W, 3) uint8 array, to a float32 tensor (3, H, W) in 0-1."""
+    import torch
+
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div(255)
 
 
 class Held:
     """A picture, or its file's bytes, in memory: it stands where its path would, in `load_rgb` and in a mixture's shares."""
 
-    def __init__(self, picture: Image.Image | bytes):
+    def __init__(self, picture: Image.Image | bytes, name: str = "a picture"):
         if isinstance(picture, Image.Image):
             data = io.BytesIO()
             to_rgb(upright(picture)).save(data, "PNG")
             picture = data.getvalue()
-        self.data = picture
+        self.data, self.name = picture, name
 
     def __repr__(self) -> str:
-        return "a picture"
+        return self.name
 
     def open(self, mode: str = "rb") -> io.BytesIO:
         return io.BytesIO(self.data)
@@ -175,11 +183,15 @@ class Held:
 
 def best_device() -> torch.device:
     """The accelerator that torch finds, CUDA, MPS (Apple) or XPU (Intel), or else the CPU."""
+    import torch
+
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 def native_bfloat16() -> bool:
     """Whether the CPU has instructions for convolutions in bfloat16: AVX-512's, which those with AMX have, too."""
+    import torch
+
     return torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported()
 
 
@@ -192,9 +204,15 @@ def to_image(tensor: Tensor) -> Image.Image:
 def save(image: Image.Image, path: str | Path, **extras: bytes) -> None:
     """Writes a picture, whole or not at all, in the format that the suffix names; extras: icc_profile, exif.
 
-    EXIF that is too long for a JPEG is left out.
+    path: STANDARD is standard output, to which a PNG goes. EXIF that is too long for a JPEG is left out.
     Raises UserError if the suffix is none of SUFFIXES, the format cannot hold the picture or the file cannot be written.
     """
+    if path == STANDARD:
+        data = io.BytesIO()
+        image.save(data, "PNG", **extras)
+        sys.stdout.buffer.write(data.getvalue())
+        sys.stdout.buffer.flush()
+        return
     check_suffix(path)
     suffix, data = Path(path).suffix.lower(), io.BytesIO()
     try:

@@ -1,14 +1,19 @@
-"""How much memory a process takes, and how it keeps it."""
+"""How much memory a process takes, and how it keeps it. Torch is imported for a GPU alone."""
+
+from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
-import torch
 
 from fastnst.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 try:
     LIBC: ctypes.CDLL | None = ctypes.CDLL("libc.so.6")
@@ -30,8 +35,10 @@ class PeakMemory:
         self.device, self.told = device, True
         self.megabytes: int | None = None
 
-    def __enter__(self) -> "PeakMemory":
+    def __enter__(self) -> PeakMemory:
         if self.device.type not in SHARED:
+            import torch
+
             torch.get_device_module(self.device).reset_peak_memory_stats(self.device)
         else:
             try:
@@ -44,6 +51,8 @@ class PeakMemory:
         if not self.told:
             return
         if self.device.type not in SHARED:
+            import torch
+
             self.megabytes = round(torch.get_device_module(self.device).max_memory_allocated(self.device) / 1e6)
         else:
             status = Path("/proc/self/status").read_text().splitlines()
@@ -70,9 +79,11 @@ def give_back_freed_memory() -> None:
         LIBC.malloc_trim(0)
 
 
-def free_memory(device: torch.device) -> int:
-    """Bytes that are free on the device, or in the machine's memory where it has none of its own."""
-    if device.type not in SHARED:
+def free_memory(device: torch.device | None = None) -> int:
+    """Bytes that are free on the device, or in the machine's memory where it has none of its own, and for None."""
+    if device is not None and device.type not in SHARED:
+        import torch
+
         return torch.get_device_module(device).mem_get_info(device)[0]
     give_back_freed_memory()  # what this process keeps of the picture before is free, too
     return psutil.virtual_memory().available

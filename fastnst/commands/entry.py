@@ -2,51 +2,57 @@
 
 import sys
 
-from fastnst.commands.cli import run
+from fastnst.commands.startup import importing
 
 
 def train() -> None:
-    run("fastnst.commands.train.train", "train")
+    _run("fastnst.commands.train.train", "train")
 
 
 def infer() -> None:
-    run("fastnst.commands.infer.infer", "inference/infer")
+    _run("fastnst.commands.infer.infer", "inference/infer")
 
 
 def export() -> None:
-    run("fastnst.commands.export.export", "inference/export")
+    _run("fastnst.commands.export.export", "inference/export")
 
 
 def optimize() -> None:
-    run("fastnst.commands.optimize.optimize_file", "optimize")
+    _run("fastnst.commands.optimize.optimize_file", "optimize")
 
 
 def evaluate() -> None:
     _fast_is_an_option()
-    run("fastnst.commands.evaluate.evaluate", "evaluate")
+    _run("fastnst.commands.evaluate.evaluate", "evaluate")
 
 
 def compare_peer() -> None:
-    run("fastnst.commands.compare_peer.compare", "compare_peer")
+    _run("fastnst.commands.compare_peer.compare", "compare_peer")
 
 
 def benchmark() -> None:
     _fast_is_an_option()
-    run("fastnst.commands.benchmark.benchmark", "benchmark")
+    _run("fastnst.commands.benchmark.benchmark", "benchmark")
 
 
 def serve() -> None:
-    run("fastnst.commands.serve.serve", "serve")
+    _run("fastnst.commands.serve.serve", "serve")
 
 
 def pack() -> None:
-    run("fastnst.commands.pack.pack", "pack")
+    _run("fastnst.commands.pack.pack", "pack")
 
 
 def convert() -> None:
     if sys.argv[1:] and "=" not in sys.argv[1] and not sys.argv[1].startswith("-"):
         sys.argv[1] = f"ckpt={sys.argv[1]}"  # as one types it: convert.py net.pth out=net.safetensors
-    run("fastnst.commands.convert.convert", "convert")
+    _run("fastnst.commands.convert.convert", "convert")
+
+
+def _run(task: str, config_name: str) -> None:
+    with importing():
+        from fastnst.commands.cli import run
+    run(task, config_name)
 
 
 def _fast_is_an_option() -> None:

@@ -58,7 +58,9 @@ def export(cfg: DictConfig) -> None:
     else:
         inside = cfg.processing == "inside"
         product = Product(copy.deepcopy(net), inside, cfg.half).eval()
-        export_product(product, cfg.format, path, info | {"processing": cfg.processing, "half": cfg.half})
+        export_product(
+            product, cfg.format, path, info | {"processing": cfg.processing, "half": cfg.half, "width": net.channels}
+        )
     call, _ = load_exported(path, cfg.format)
     difference = f"{largest_difference(call, net, inside, sizes_of(cfg.format)):.3g} / 255"
     print(f"largest difference from the checkpoint in float32: {difference}")

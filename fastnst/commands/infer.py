@@ -1,22 +1,30 @@
 """Restyles a picture, a folder, a glob or a film with a checkpoint."""
 
+import io
+import json
 import os
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from tqdm import tqdm
 
-from fastnst.commands.options import as_path, check_numbers, check_whole, path_of, style_of, title_of
+from fastnst.commands.options import as_path, check_flags, check_numbers, check_whole, path_of, style_of, title_of
+from fastnst.commands.startup import importing
 from fastnst.errors import UserError, line_of, printable
-from fastnst.images import SUFFIXES, is_animated, is_folder
+from fastnst.images import STANDARD, SUFFIXES, Held, is_folder
 from fastnst.inference import film
-from fastnst.inference.stylizer import LEAST, Controls, Stylizer, stylize_file
+from fastnst.inference.pipeline import Line, Picture
+from fastnst.inference.stylizer import LEAST, Controls, Stylizer
 from fastnst.memory import free_memory, keep_freed_memory
+
+ALL = "all"  # what `style` says for a contact sheet
 
 
 def infer(cfg: DictConfig) -> None:
@@ -31,10 +39,16 @@ def infer(cfg: DictConfig) -> None:
     controls = Controls(**{field.name: cfg[field.name] for field in fields(Controls)})
     checkpoints = [as_path(path, "ckpt") for path in (cfg.ckpt if OmegaConf.is_list(cfg.ckpt) else [cfg.ckpt])]
     check_numbers(cfg, {"temporal": (0, 1)})
+    check_flags(cfg, "json")
     name = "+".join(path.stem for path in checkpoints)
     source, out = path_of(cfg, "img"), path_of(cfg, "out")
+    if out == STANDARD:
+        if cfg.json:
+            raise UserError("json=true, out=-: both would go to standard output; give another out")
+        if sys.stdout.isatty():
+            raise UserError("out=-: standard output is a terminal; send it to a file or a program")
     # Pillow's limit is for servers. It refuses twice so many px, of four bytes, before it reads a picture or a painting.
-    Image.MAX_IMAGE_PIXELS = free_memory(torch.device("cpu")) // 8
+    Image.MAX_IMAGE_PIXELS = free_memory() // 8
     style = style_of(cfg)
     if style is not None:
         name += f"_{title_of(style)}"
@@ -48,43 +62,102 @@ def infer(cfg: DictConfig) -> None:
             raise UserError(f"out={out}: a film goes to a folder, or to a name that ends in {', '.join(film.SUFFIXES)}")
         suffix = film.KINDS.get(source.suffix.lower(), ".mp4")
         target = out if out.suffix.lower() in film.SUFFIXES else out / f"{source.stem}_{name}{suffix}"
-        infer_film(
-            Stylizer(*checkpoints, weights=cfg.weights, style=style), source, target, cfg.size, controls, cfg.temporal
-        )
+        if out == STANDARD or style == ALL:
+            raise UserError(f"{source}: a film goes to a file, in one style")
+        infer_film(load(checkpoints, cfg, style), source, target, cfg.size, controls, cfg.temporal)
+        print(json.dumps({"source": str(source), "result": str(target), "error": None}) if cfg.json else target)
         return
-    root, pictures = find_pictures(str(source))
-    into_folder = is_folder(out)
-    if len(pictures) > 1 and not into_folder:
-        raise UserError(f"out={out}: {len(pictures)} pictures need a folder to go to, not a file")
-    targets = name_results(pictures, root, out, name) if into_folder else [out]
-    stylizer = Stylizer(*checkpoints, weights=cfg.weights, style=style)
+    sources: list[Any]
+    if source == STANDARD:
+        sources, root, names = [Held(read_input(), "standard input")], Path(), [Path("stdin.png")]
+    else:
+        root, names = find_pictures(str(source))
+        sources = names
+    into_folder = out != STANDARD and is_folder(out)
+    if len(names) > 1 and not into_folder:
+        raise UserError(f"out={out}: {len(names)} pictures need a folder to go to, not a file")
+    targets = name_results(names, root, out, name) if into_folder else [out]
+    stylizer = load(checkpoints, cfg, style)
     stylizer.check(controls)
+    pictures = [Picture(source, target) for source, target in zip(sources, targets, strict=True)]
+    for picture in pictures:
+        if isinstance(picture.source, Path) and picture.source.suffix.lower() in film.READ:
+            picture.error = UserError(f"{picture.source}: films are taken one at a time; give img={picture.source}")
+    if restyle(stylizer, pictures, cfg.size, controls, cfg.json):
+        raise SystemExit(2)
 
-    failed = 0
-    for picture, target in zip(tqdm(pictures, unit="picture", disable=len(pictures) == 1), targets, strict=True):
-        try:
-            shown = printable(picture.name)
-            with tqdm(total=100, unit="%", leave=False, desc=shown, delay=2) as bar:  # shows itself for large ones
 
-                def show(share: float) -> None:
-                    bar.update(round(100 * share) - bar.n)  # noqa: B023
+def load(checkpoints: list[Path], cfg: DictConfig, style: str | dict | None) -> Stylizer:
+    """What restyles the pictures: a style of the checkpoints, or, for style=all, every style of a net that has several."""
+    with importing():
+        if style == ALL and len(checkpoints) == 1 and checkpoints[0].suffix.lower() != ".onnx":
+            from fastnst.checkpoint import load_net  # with torch
+            from fastnst.inference.sheet import ContactSheet
 
-                if picture.suffix.lower() in film.READ:
-                    raise UserError(f"{picture}: films are taken one at a time; give img={picture}")
-                stylize_file(stylizer, picture, target, cfg.size, controls, show)
-                with Image.open(picture) as image:
-                    if is_animated(image):
-                        tqdm.write(f"fastnst: {printable(str(picture))}: its first frame alone is restyled", file=sys.stderr)
-        except Exception as error:  # whatever one file raises, the others are restyled
-            if not isinstance(error, UserError) and len(pictures) == 1:
-                raise
-            message = error if isinstance(error, UserError) else f"{picture}: cannot be restyled ({line_of(error)})"
-            tqdm.write(f"fastnst: {printable(str(message))}", file=sys.stderr)  # above the progress bar
-            failed = 2
-        else:
-            tqdm.write(str(target))
-    if failed:
-        raise SystemExit(failed)
+            net, info = load_net(checkpoints[0])
+            if net.styles and ALL not in net.styles:
+                return ContactSheet(net, info, checkpoints[0])
+        return Stylizer(*checkpoints, weights=cfg.weights, style=style)
+
+
+def restyle(stylizer: Stylizer, pictures: list[Picture], size: int | None, controls: Controls, as_json: bool) -> bool:
+    """Restyles the pictures and says of each what came of it. Returns whether one could not be restyled."""
+    alone, failed = len(pictures) == 1, False
+
+    @contextmanager
+    def showing(picture: Picture) -> Iterator[Callable[[float], object]]:
+        shown = printable(Path(str(picture.source)).name)
+        with ExitStack() as stack:
+            part = None
+
+            def show(share: float) -> None:  # of a picture in one pass it is not called
+                nonlocal part
+                if part is None:
+                    part = stack.enter_context(tqdm(total=100, unit="%", leave=False, desc=shown, delay=2))
+                part.update(round(100 * share) - part.n)
+
+            yield show
+
+    def told(picture: Picture) -> None:
+        nonlocal failed
+        failed = failed or picture.error is not None
+        tell(picture, as_json, alone)
+        bar.update()
+
+    with tqdm(total=len(pictures), unit="picture", disable=alone) as bar:
+        Line(stylizer, size, controls, told).run(pictures, showing)
+    return failed
+
+
+def tell(picture: Picture, as_json: bool, alone: bool) -> None:
+    """Prints where the result is, on stderr what went wrong. A bug with a picture that is `alone` keeps its traceback."""
+    error, message = picture.error, None
+    if error is not None:
+        if not isinstance(error, UserError) and alone:
+            raise error
+        message = str(error) if isinstance(error, UserError) else f"{picture.source}: cannot be restyled ({line_of(error)})"
+        tqdm.write(f"fastnst: {printable(message)}", file=sys.stderr)  # above the progress bar
+    elif picture.animated:
+        tqdm.write(f"fastnst: {printable(str(picture.source))}: its first frame alone is restyled", file=sys.stderr)
+    if as_json:
+        width, height = picture.size or (None, None)
+        line = {"source": str(picture.source), "result": None if error else str(picture.target), "width": width,
+                "height": height, "seconds": round(picture.seconds, 3), "error": message}  # fmt: skip
+        tqdm.write(json.dumps(line))
+    elif error is None and picture.target != STANDARD:
+        tqdm.write(str(picture.target))
+
+
+def read_input() -> bytes:
+    """All of standard input. Raises UserError for nothing, or more than a quarter of the free memory."""
+    data, most = io.BytesIO(), free_memory() // 4
+    while piece := sys.stdin.buffer.read(1 << 20):
+        data.write(piece)
+        if data.tell() > most:
+            raise UserError(f"img=-: more than {most / 1e9:.1f} GB; give a file")
+    if not data.tell():
+        raise UserError("img=-: standard input is empty; send a picture's file to it")
+    return data.getvalue()
 
 
 def name_results(pictures: list[Path], root: Path, out: Path, name: str) -> list[Path]:
@@ -120,7 +193,6 @@ def infer_film(
             bar.update(done - bar.n)
 
         film.restyle_film(stylizer, source, target, size, controls, temporal, show)
-    print(target)
 
 
 def find_pictures(img: str) -> tuple[Path, list[Path]]:

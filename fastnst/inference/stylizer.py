@@ -1,20 +1,28 @@
-"""Inference: a checkpoint restyles pictures, one forward pass each."""
+"""Inference: a checkpoint restyles pictures, one forward pass each.
+
+Torch is imported when a checkpoint is loaded that needs it: an ONNX file runs without.
+"""
+
+from __future__ import annotations
 
 import copy
+import math
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
 
-from fastnst.checkpoint import Style, ancestor, load_style
 from fastnst.errors import UserError, is_number, is_whole, line_of
 from fastnst.images import (
+    STANDARD,
     UNREADABLE,
+    Held,
     best_device,
     check_suffix,
     exif_of,
@@ -25,21 +33,26 @@ from fastnst.images import (
     to_rgb,
     upright,
 )
-from fastnst.inference.folded import Folded, folds
-from fastnst.inference.tiling import restyle_in_strips
 from fastnst.memory import free_memory, short_of_memory
-from fastnst.models.arbitrary import MOST_WEIGHT, Painted
-from fastnst.models.conditional import scaled
-from fastnst.models.regions import Regions
-from fastnst.models.transform_net import TransformNet
+from fastnst.models.dials import MOST_WEIGHT, scaled
+
+if TYPE_CHECKING:
+    import torch
+
+    from fastnst.checkpoint import Style
+    from fastnst.inference.folded import Folded
+    from fastnst.models.arbitrary import Painted
+    from fastnst.models.regions import Regions
+    from fastnst.models.transform_net import TransformNet
+
+    Loaded = tuple[TransformNet | Regions | Painted, dict]  # a style of a net, and its checkpoint's info
 
 # A forked process has none of its parent's threads, and torch would wait for them without end: it computes on its own.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+    os.register_at_fork(after_in_child=lambda: "torch" in sys.modules and sys.modules["torch"].set_num_threads(1))
 
 LEAST = 16  # px; the transform net's smallest side
 STYLE_SIZES = 64, 512  # px that a painting's short side may have; training shows a net those from 0.6 of its own on
-Loaded = tuple[TransformNet | Regions | Painted, dict]  # a style of a net, and its checkpoint's info
 # Bytes of memory that one pass takes for each px and each channel of the net's width, with a margin; a folded one.
 BYTES, FOLDED_BYTES = 40, 20
 PRECISIONS = "auto", "float32", "bfloat16"
@@ -101,8 +114,8 @@ class Stylizer:
     their results.
 
     checkpoints: each an exported .safetensors, a Lightning .ckpt, the name of a shipped one, or what `load_style` gives for
-    one, (net, info). weights: the share of each, scaled to a sum of 1; the same for all if left out. style: which of a
-    checkpoint's styles, see `fastnst.checkpoint.load_style`.
+    one, (net, info); or all of them ONNX files, see `fastnst.inference.onnx_net.OnnxNet`. weights: the share of each, scaled
+    to a sum of 1; the same for all if left out. style: which of a checkpoint's styles, see `fastnst.checkpoint.load_style`.
     Raises UserError if a file is neither, or for weights or styles that do not fit.
     `info` holds what the (first) checkpoint says of itself: style, objective, steps, version.
     """
@@ -114,15 +127,41 @@ class Stylizer:
         if not isinstance(weights, (Sequence, np.ndarray)) or isinstance(weights, str) or len(weights) != len(checkpoints):
             raise UserError(f"weights={weights}: give one for each of the {len(checkpoints)} checkpoints")
         self.weights = scaled(weights, f"weights={weights}")
-        self.device = best_device()
+        onnx = [isinstance(given, (str, Path)) and Path(given).suffix.lower() == ".onnx" for given in checkpoints]
+        self.nets: list[Any] = []
+        self.device: Any = None  # a torch.device; without torch None
+        self.inference: Callable[[], AbstractContextManager] = nullcontext
+        if any(onnx):
+            self._run_onnx(checkpoints, style, all(onnx))
+            return
+        import torch
+
+        from fastnst.checkpoint import load_style
+        from fastnst.models.arbitrary import Painted
+
+        self.device, self.inference = best_device(), torch.inference_mode
         loaded = [given if isinstance(given, tuple) else load_style(given, style) for given in checkpoints]
         self.styles, self.info = [style for style, _ in loaded], loaded[0][1]
         self.nets = [self._ready(style.at(1.0)) for style in self.styles]
         if are_relatives(loaded):
             self.nets, self.weights = [interpolated(self.nets, self.weights)], [1.0]
         self.folded: dict[tuple[int, torch.dtype], Folded] = {}  # by the net's number and the precision
+        painted = self.styles[0]  # whose dials can be turned, if it is alone
+        self.painted = painted if len(self.nets) == 1 and isinstance(painted, Painted) else None
+
+    def _run_onnx(self, checkpoints: Sequence[Any], style: Style, alone: bool) -> None:
+        from fastnst.inference.onnx_net import OnnxNet
+
+        if not alone:
+            raise UserError("ckpt: an ONNX file is mixed with ONNX files alone; give the checkpoints that they come from")
+        if style is not None:
+            raise UserError(f"style: {checkpoints[0]} holds one style; leave style out, or give the checkpoint")
+        self.nets = [OnnxNet(path) for path in checkpoints]
+        self.styles, self.painted, self.info = [], None, self.nets[0].info
 
     def _ready(self, net: TransformNet | Regions) -> Any:
+        import torch
+
         return net.to(self.device).to(memory_format=torch.channels_last)
 
     def __call__(
@@ -167,7 +206,6 @@ class Stylizer:
             result.info["exif"] = exif
         return result
 
-    @torch.inference_mode()
     def restyle(
         self,
         photographs: list[Image.Image],
@@ -184,11 +222,12 @@ class Stylizer:
         self.check(controls)
         nets, results = self.nets, []
         dials = controls.style_size, controls.style_weight
-        if (strength < 1 or dials != NO_DIALS) and len(nets) == 1 and isinstance(self.styles[0], Painted):
-            # Between two styles, and not between two pictures: strokes fade without a double image.
-            nets, strength = [self._ready(self.styles[0].at(strength, photographs[0], *dials))], 1.0
         pixels = [np.asarray(picture) for picture in working]
-        mixed = self._mixed(nets, np.stack(pixels) if len(pixels) > 1 else pixels[0][None], controls, progress)
+        with self.inference():
+            if self.painted is not None and (strength < 1 or dials != NO_DIALS):
+                # Between two styles, and not between two pictures: strokes fade without a double image.
+                nets, strength = [self._ready(self.painted.at(strength, photographs[0], *dials))], 1.0
+            mixed = self._mixed(nets, np.stack(pixels) if len(pixels) > 1 else pixels[0][None], controls, progress)
         del pixels
         for photograph, pixels in zip(photographs, mixed, strict=True):
             result = Image.fromarray(pixels)
@@ -203,11 +242,14 @@ class Stylizer:
 
     def check(self, controls: Controls) -> None:
         """Raises UserError for controls that this style does not have."""
-        painted = len(self.nets) == 1 and isinstance(self.styles[0], Painted)
-        if not painted and (controls.style_size, controls.style_weight) != NO_DIALS:
+        if self.painted is None and (controls.style_size, controls.style_weight) != NO_DIALS:
             raise UserError("style_size, style_weight: one zero-shot net has these dials, such as ckpt=arbitrary")
+        if self.device is None and controls.tile not in ("auto", None):
+            raise UserError(f"tile={controls.tile}: an ONNX file has no strips; give tile=auto, or the checkpoint")
+        if self.device is None and controls.precision == "bfloat16":
+            raise UserError("precision=bfloat16: an ONNX file has its own; export it with half=true, or give the checkpoint")
 
-    def _mixed(self, nets: list[TransformNet], pictures: np.ndarray, controls: Controls, progress) -> np.ndarray:
+    def _mixed(self, nets: list[Any], pictures: np.ndarray, controls: Controls, progress) -> np.ndarray:
         """The nets' results for pictures, (N, H, W, 3) uint8, mixed by their weights."""
         if len(nets) == 1:
             return self._pass(nets[0], pictures, controls, progress)
@@ -216,11 +258,21 @@ class Stylizer:
             mixed += weight * self._pass(net, pictures, controls, lambda share, i=i: progress((i + share) / len(nets)))
         return mixed.round().astype(np.uint8)
 
-    def _pass(self, net: TransformNet, pictures: np.ndarray, controls: Controls, progress) -> np.ndarray:
-        tile, folded = controls.tile, self._folded(net, controls.precision)
+    def _pass(self, net: Any, pictures: np.ndarray, controls: Controls, progress) -> np.ndarray:
+        folded = None if self.device is None else self._folded(net, controls.precision)
+        tile = controls.tile
         if isinstance(tile, str):  # auto
             taken = BYTES if folded is None else FOLDED_BYTES
             tile = rows_at_a_time(pictures.shape, net.channels, free_memory(self.device), taken)
+        if self.device is None:
+            if tile is not None:
+                size = f"{pictures.shape[2]} x {pictures.shape[1]} px"
+                raise UserError(f"{size} take too much memory in one pass of an ONNX file; give a size=, or the checkpoint")
+            return net(pictures)
+        import torch
+
+        from fastnst.inference.tiling import restyle_in_strips
+
         if tile is not None:
             net = net.sized(*pictures.shape[1:3])
             with short_of_memory():
@@ -237,6 +289,10 @@ class Stylizer:
 
     def _folded(self, net: TransformNet, precision: str) -> Folded | None:
         """The net's fast form, if it has one; those of the Stylizer's own nets are kept."""
+        import torch
+
+        from fastnst.inference.folded import Folded, folds
+
         if not folds(net):
             return None
         half = precision == "bfloat16" or (precision == "auto" and native_bfloat16())
@@ -251,6 +307,9 @@ class Stylizer:
 
 def are_relatives(loaded: Sequence[Loaded]) -> bool:
     """Whether nets, each with its checkpoint's info, go back to one net by training, so that their weights can be mixed."""
+    from fastnst.checkpoint import ancestor
+    from fastnst.models.transform_net import TransformNet
+
     nets = [(net, info) for net, info in loaded if isinstance(net, TransformNet)]
     if len(loaded) < 2 or len(nets) < len(loaded):
         return False
@@ -292,11 +351,55 @@ def check_memory(
     # Pillow holds four bytes for each px. Beside the bytes in and out, strips keep two maps of width / 2. A mask is kept as
     # float32 in three sizes, twice where the net is turned.
     needed = 4 * pixels + 8 * result + (6 + width + 12 * masks) * result / style_scale**2
-    free = free_memory(torch.device("cpu"))
+    free = free_memory()
     if needed > free:
         raise UserError(
             f"{shape[0]} x {shape[1]} px take {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free; give a size="
         )
+
+
+def open_file(
+    stylizer: Stylizer, source: Path | Held, size: int | None, controls: Controls, most: float = math.inf
+) -> Image.Image | None:
+    """A photograph's file, held against memory and decoded; whoever asks closes it. None if it has more than `most` px.
+
+    Raises UserError, naming the file, if it is not a whole picture.
+    """
+    with naming(source), ExitStack() as stack:
+        image = stack.enter_context(Image.open(source if isinstance(source, Path) else source.open()))
+        if image.width * image.height > most:
+            return None
+        width = max(net.channels for net in stylizer.nets)
+        masks = max(len(getattr(net, "masks", ())) for net in stylizer.nets)
+        check_memory(image.size, width, size, controls.style_scale, masks)
+        image.load()
+        stack.pop_all()
+        return image
+
+
+@contextmanager
+def naming(source: Path | Held) -> Iterator[None]:
+    """Whatever a picture's file makes Pillow raise becomes a UserError that names it."""
+    try:
+        yield
+    except (*UNREADABLE, UserError) as error:
+        raise UserError(f"{source}: cannot be restyled ({line_of(error)})") from None
+
+
+def check_target(source: Path | Held, target: Path) -> None:
+    """Raises UserError if `target` is no name for a result, or the photograph itself."""
+    if target == STANDARD:
+        return
+    check_suffix(target)
+    if isinstance(source, Path) and os.path.realpath(target) == os.path.realpath(
+        source
+    ):  # resolve() raises on a link to itself
+        raise UserError(f"out={target}: this is the photograph itself; give another name")
+
+
+def save_result(result: Image.Image, target: Path) -> None:
+    """Writes what a Stylizer gave, with its profile and EXIF. Raises UserError if it cannot be written."""
+    save(result, target, **{key: value for key, value in result.info.items() if key in ("icc_profile", "exif")})
 
 
 def stylize_file(
@@ -312,16 +415,9 @@ def stylize_file(
     size, progress: as `Stylizer` takes them. Raises UserError, naming the file, if it is not a whole picture, is too small,
     or `target` cannot be written.
     """
-    check_suffix(target)
-    if os.path.realpath(target) == os.path.realpath(source):  # resolve() raises on a link to itself
-        raise UserError(f"out={target}: this is the photograph itself; give another name")
-    try:
-        with Image.open(source) as image:
-            width = max(net.channels for net in stylizer.nets)
-            masks = max(len(getattr(net, "masks", ())) for net in stylizer.nets)
-            check_memory(image.size, width, size, controls.style_scale, masks)
-            image.load()
-            result = stylizer(image, size, controls, progress=progress)
-    except (*UNREADABLE, UserError) as error:
-        raise UserError(f"{source}: cannot be restyled ({line_of(error)})") from None
-    save(result, target, **{key: value for key, value in result.info.items() if key in ("icc_profile", "exif")})
+    check_target(source, target)
+    image = open_file(stylizer, source, size, controls)
+    assert image is not None
+    with naming(source), image:
+        result = stylizer(image, size, controls, progress=progress)
+    save_result(result, target)

@@ -16,7 +16,8 @@ from fastnst.losses.layer_names import STYLE_LAYERS, WIDTHS
 from fastnst.losses.terms import reference_picture
 from fastnst.losses.vgg import LossNetwork
 from fastnst.losses.vgg_weights import WeightSet
-from fastnst.models.conditional import StyledNet, scaled
+from fastnst.models.conditional import StyledNet
+from fastnst.models.dials import MOST_WEIGHT, scaled
 from fastnst.models.net import Net, Shares
 from fastnst.models.regions import Regions
 from fastnst.models.transform_net import TransformNet
@@ -24,7 +25,6 @@ from fastnst.models.transform_net import TransformNet
 AXES = 100  # principal components of a painting (as many as in Ghiasi et al. 2017): the head's input
 MOST_SIZE = 2048  # px, of the short side at which a painting is seen
 HIDDEN = 128  # the head's hidden units
-MOST_WEIGHT = 3.0  # the dial's range: style counts from a third of what it does in training to three times that
 MOST_STRETCH = 2.5  # how much the painting's colours may stretch or shrink the predicted ones
 UNITS = {"relu1_2": 251.32533, "relu2_2": 591.20996, "relu3_3": 441.67773, "relu4_3": 52.178925}  # Oxford's, of `Pooling`
 POOLED = 2 * sum(WIDTHS[int(layer[4]) - 1] for layer in STYLE_LAYERS)

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from fastnst.errors import UserError, is_number
+from fastnst.errors import UserError
+from fastnst.models.dials import scaled
 from fastnst.models.net import Net, Shares
 from fastnst.models.regions import Regions
 from fastnst.models.transform_net import ReflectedConv2d, Residual, TransformNet, check_alike
@@ -182,11 +183,3 @@ class MultiStyleNet(StyledNet):
         with torch.no_grad():
             for style, row in zip(self.styles, self.rows, strict=True):
                 row.copy_(embeddings[style])
-
-
-def scaled(shares: Iterable[float], option: str) -> list[float]:
-    """Shares with a sum of 1. Raises UserError, which names the `option`, unless they are numbers from 0, and not all 0."""
-    shares = list(shares)
-    if not all(is_number(share, 0, 1e9) for share in shares) or sum(shares) <= 0:
-        raise UserError(f"{option}: give a number from 0 for each, not all 0")
-    return [share / sum(shares) for share in shares]

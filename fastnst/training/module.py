@@ -14,8 +14,9 @@ from fastnst.errors import SharedError
 from fastnst.losses.layer_names import STYLE_LAYERS
 from fastnst.losses.objective import Objective
 from fastnst.losses.terms import stability_loss
-from fastnst.models.arbitrary import MOST_WEIGHT, ArbitraryNet, Pooling
+from fastnst.models.arbitrary import ArbitraryNet, Pooling
 from fastnst.models.conditional import MultiStyleNet
+from fastnst.models.dials import MOST_WEIGHT
 from fastnst.models.net import Net
 from fastnst.models.transform_net import TransformNet
 

@@ -90,7 +90,7 @@ def test_large_pictures_are_limited_by_memory_alone(command, checkpoint, tmp_pat
     picture(0, 100, 80).save(tmp_path / "large.png")
     assert command(main, f"ckpt={checkpoint}", "img=large.png")[0] == 0
     for module in ("fastnst.commands.infer", "fastnst.inference.stylizer"):
-        monkeypatch.setattr(f"{module}.free_memory", lambda device: 100_000)
+        monkeypatch.setattr(f"{module}.free_memory", lambda device=None: 100_000)
     status, _, err = command(main, f"ckpt={checkpoint}", "img=large.png", "out=none")
     assert status == 2 and "large.png: cannot be restyled (100 x 80 px take 0.0 GB" in err and len(err.splitlines()) == 1
     assert command(main, f"ckpt={checkpoint}", "img=large.png", "size=50")[0] == 0

@@ -36,7 +36,7 @@ def test_exported_files_agree(command, checkpoint, tmp_path, form, processing):
     (file,) = (tmp_path / "exported").glob("*[!d]")
     assert out.splitlines()[-1].startswith("exported/small.")
     call, info = load_exported(file, form)
-    assert info == {"style": {"name": "small"}, "steps": 7, "processing": processing, "half": False}
+    assert info == {"style": {"name": "small"}, "steps": 7, "processing": processing, "half": False, "width": 4}
     difference = largest_difference(call, load_net(tmp_path / "small.safetensors")[0], processing == "inside")
     assert difference <= (1 if processing == "inside" else 0.1)
     assert f"{difference:.3g} / 255" in out
@@ -44,6 +44,9 @@ def test_exported_files_agree(command, checkpoint, tmp_path, form, processing):
     assert f"| largest difference from the checkpoint | {difference:.3g} / 255 |" in about
     assert "| style | small |" in about and "| training steps | 7 |" in about and "| validation | not recorded |" in about
     assert re.search(r"\| time of a pass \| \d+ ms a megapixel at 512 x 512 px, measured at export", about)
+    if form == "onnx":  # which inference takes, too
+        ours, theirs = (fastnst.load(path)(picture(0)) for path in (tmp_path / "small.safetensors", file))
+        assert abs(np.asarray(ours, int) - np.asarray(theirs, int)).max() <= 1
 
 
 @pytest.mark.parametrize("form", ["onnx", "pt2"])

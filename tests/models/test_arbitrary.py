@@ -14,7 +14,8 @@ from fastnst.losses.layer_names import STYLE_LAYERS
 from fastnst.losses.terms import reference_picture
 from fastnst.losses.vgg import LossNetwork
 from fastnst.models import arbitrary
-from fastnst.models.arbitrary import AXES, MOST_STRETCH, MOST_WEIGHT, POOLED, ArbitraryNet, Painted, Pooling
+from fastnst.models.arbitrary import AXES, MOST_STRETCH, POOLED, ArbitraryNet, Painted, Pooling
+from fastnst.models.dials import MOST_WEIGHT
 from fastnst.training.module import AnyPainting
 
 
