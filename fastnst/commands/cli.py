@@ -37,6 +37,8 @@ PATH_KEYS = (
     "init",
     "data.styles",
     "paintings",
+    "photographs",
+    "trainings",
 )
 
 
