@@ -168,7 +168,9 @@ def build_page(studio: Studio, trainings: Trainings | None = None):
                 gr.Markdown(
                     f"A preview of {PREVIEW} px. At full size strokes have as many px, and so are finer in the picture."
                 )
-                contact = gr.Image(label="All styles", visible=False, elem_id="sheet", format="png", interactive=False)
+                contact = gr.Image(
+                    label="All styles", visible=False, elem_id="sheet", format="png", interactive=False, buttons=["download"]
+                )
         dials = [
             style, painting, second, second_painting, share,
             strength, preserve_color, style_scale, style_size, style_weight, mask,

@@ -101,6 +101,7 @@ class Studio:
         self.paintings: dict[str, Path] = {}  # of the styles whose painting is here
         self.kept: dict[tuple, Painted] = {}
         self.made: dict[str, Image.Image] = {}
+        self.making = threading.Lock()
         try:
             self.samples = [path for half in sample_photographs() for path in half if path.stem in SAMPLES]
         except UserError:  # scikit-image is an extra
@@ -295,6 +296,10 @@ class Studio:
         """By style: its painting, if it is here, beside what it does; an artwork for one that takes any. Computed once."""
         with Image.open(self.sample) as file:
             sample = ImageOps.fit(to_rgb(file), (2 * THUMBNAIL, 2 * THUMBNAIL))
+        with self.making:  # two visitors at once do not do it twice
+            return self._made(sample)
+
+    def _made(self, sample: Image.Image) -> dict[str, Image.Image]:
         for name in [name for name in self.styles if name not in self.made]:
             painting = self.paintings.get(name)
             result = self._restyled(sample, Look(name, str(painting)))

@@ -91,7 +91,9 @@ def training_tab(studio: Studio, trainings: Trainings, photograph, show_styles: 
                 name = gr.Textbox(label="Name of the style", placeholder="my_painting", max_length=40, elem_id="name")
                 steps = gr.Slider(50, 2000, STEPS, step=50, label="Steps")
                 begin = gr.Button("Make it a style", variant="primary", elem_id="begin")
-            zero_shot = gr.Image(label="Without training", interactive=False, format="png", elem_id="zero_shot")
+            zero_shot = gr.Image(
+                label="Without training", interactive=False, format="png", elem_id="zero_shot", buttons=["download"]
+            )
         with gr.Column(visible=False, elem_id="training") as area:
             state = gr.HTML()
             with gr.Row():

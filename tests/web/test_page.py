@@ -110,7 +110,7 @@ def served(tmp_path_factory):
         picture(i).save(folder / "photographs" / f"{i}.jpg")
     options = {
         "model.width": 4, "init": None, "data.size": 32, "style.size": 48, "loss.scales": [1], "stability.weight": 0,
-        "trainer.accelerator": "cpu", "checkpoint_every": 5,
+        "trainer.accelerator": "cpu", "checkpoint_every": 5, "trainer.val_check_interval": 5,
     }  # fmt: skip
     changes = {
         "checkpoints": str(folder / "checkpoints"), "max_megabytes": 0.1, "max_megapixels": 1, "train_options": options,
@@ -119,6 +119,8 @@ def served(tmp_path_factory):
     cfg = OmegaConf.merge(OmegaConf.load(ROOT / "configs" / "serve.yaml"), changes)
     page, address = serve(cfg, block=False)
     yield SimpleNamespace(page=page, address=address, folder=folder)
+    if page.trainings.unfinished():  # of a test that failed
+        page.trainings.cancel()
     page.close()
     page.folder.cleanup()
 
@@ -126,7 +128,9 @@ def served(tmp_path_factory):
 @pytest.fixture(scope="module")
 def client(served):
     gradio_client = pytest.importorskip("gradio_client")
-    return gradio_client.Client(served.address, verbose=False, download_files=str(served.folder / "downloads"))
+    return gradio_client.Client(
+        served.address, verbose=False, download_files=str(served.folder / "downloads"), analytics_enabled=False
+    )
 
 
 def sent(path: Path) -> dict:
@@ -195,7 +199,7 @@ def test_a_painting_becomes_a_style_while_pictures_are_restyled(client, served, 
     for _ in range(300):
         training = client.predict(api_name="/training")
         assert training["status"] == "running", training["message"]
-        if training["step"] >= 30:
+        if training["step"] >= 15:
             break
         client.predict(sent(tmp_path / "photo.png"), "sea", api_name="/preview")
         time.sleep(0.2)
@@ -273,7 +277,7 @@ def test_a_request_is_bounded_and_not_its_files_alone(served):
 
 
 def test_drop_choose_compare_download(browser, served, tmp_path):
-    picture(0, 300, 200).save(tmp_path / "photo.png")
+    picture(0, 120, 80).save(tmp_path / "photo.png")
     Image.new("L", (1200, 1000)).save(tmp_path / "large.png")
     picture(9, 80, 72).save(tmp_path / "painting.png")
     page = browser.new_page(viewport={"width": 1280, "height": 900})
@@ -291,25 +295,25 @@ def test_drop_choose_compare_download(browser, served, tmp_path):
                 return [...canvas.getImageData(0, 0, image.naturalWidth, image.naturalHeight).data];
             })""",
         )
-        return [np.array(values).reshape(-1, 300, 4)[..., :3] for values in pixels]
+        return [np.array(values).reshape(-1, 120, 4)[..., :3] for values in pixels]
 
     def result_is(expected: Image.Image) -> bool:
         """Waits until the result is that picture."""
-        for _ in range(100):
+        for _ in range(50):
             if page.locator("#result img").count() == 2 and np.abs(shown()[1] - np.asarray(expected, int)).max() <= 1:
                 return True
             page.wait_for_timeout(100)
         return False
 
     def styled(name: str, **controls) -> Image.Image:
-        return Stylizer(served.folder / "checkpoints" / f"{name}.safetensors")(picture(0, 300, 200), **controls)
+        return Stylizer(served.folder / "checkpoints" / f"{name}.safetensors")(picture(0, 120, 80), **controls)
 
     def drop(where: str, file: Path) -> None:
         page.set_input_files(f"{where} input[type=file]", file)
         page.wait_for_selector(f"{where} img")
 
     drop("#photograph", tmp_path / "photo.png")  # it shows, and its result by itself
-    assert result_is(styled("ink")) and np.abs(shown()[0] - np.asarray(picture(0, 300, 200), int)).max() <= 1
+    assert result_is(styled("ink")) and np.abs(shown()[0] - np.asarray(picture(0, 120, 80), int)).max() <= 1
     button = page.locator("#download").bounding_box()
     assert button["y"] + button["height"] <= 900  # without scrolling
     page.locator(".styles:visible button", has_text="Sea").click()
@@ -331,7 +335,7 @@ def test_drop_choose_compare_download(browser, served, tmp_path):
     page.locator("#painting").get_by_label("Remove Image").click()
     drop("#painting", tmp_path / "painting.png")
     expected = Stylizer(served.folder / "checkpoints/any.safetensors", style=tmp_path / "painting.png")
-    assert result_is(expected(picture(0, 300, 200), strength=0.5))
+    assert result_is(expected(picture(0, 120, 80), strength=0.5))
 
     page.get_by_label("Style", exact=True).click()
     page.get_by_role("option", name="Ink").first.click()
@@ -341,21 +345,21 @@ def test_drop_choose_compare_download(browser, served, tmp_path):
     page.locator("#second input").first.click()
     page.get_by_role("option", name="Sea").last.click()
     weights = Stylizer(*(served.folder / "checkpoints" / f"{name}.safetensors" for name in ("ink", "sea")))
-    assert result_is(weights(picture(0, 300, 200), strength=0.5))
+    assert result_is(weights(picture(0, 120, 80), strength=0.5))
     canvas = page.locator("#mask canvas").first
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.mouse.down()
-    page.mouse.move(box["x"] + box["width"] / 2 + 20, box["y"] + box["height"] / 2)
+    page.mouse.move(box["x"] + box["width"] / 2 + 5, box["y"] + box["height"] / 2)
     page.mouse.up()
     ink, sea = (np.asarray(styled(name, strength=0.5), int) for name in ("ink", "sea"))
-    for _ in range(100):
+    for _ in range(50):
         after = shown()[1]
-        if np.abs(after - ink)[:10].max() <= 1 and np.abs(after - sea)[95:105, 145:155].max() <= 1:
+        if np.abs(after - ink)[:4].max() <= 1 and np.abs(after - sea)[38:42, 58:62].max() <= 1:
             break
         page.wait_for_timeout(100)
-    assert np.abs(after - ink)[:10].max() <= 1 and np.abs(after - sea)[95:105, 145:155].max() <= 1
+    assert np.abs(after - ink)[:4].max() <= 1 and np.abs(after - sea)[38:42, 58:62].max() <= 1
 
     page.locator("#photograph").get_by_label("Remove Image").click()
     drop("#photograph", tmp_path / "large.png")
