@@ -18,6 +18,7 @@ CSS = """
 .styles .caption-label { white-space: normal; max-width: 100%; padding: 2px 6px; line-height: 1.2; }
 .styles .grid-wrap { min-height: 0; max-height: 290px; }
 .styles .thumbnail-item.selected { outline: 3px solid var(--color-accent); }
+.gradio-container { overflow: clip !important; }  /* hidden would hold the result fast while the dials scroll */
 @media (min-width: 768px) { #right { position: sticky; top: 8px; align-self: flex-start; } }
 @media (max-width: 767px) {  /* on a phone the result comes after the photograph, and before styles and dials */
   #left { display: contents; }

@@ -356,10 +356,10 @@ def test_drop_choose_compare_download(browser, served, tmp_path):
     ink, sea = (np.asarray(styled(name, strength=0.5), int) for name in ("ink", "sea"))
     for _ in range(50):
         after = shown()[1]
-        if np.abs(after - ink)[:4].max() <= 1 and np.abs(after - sea)[38:42, 58:62].max() <= 1:
+        if np.abs(after - ink)[:, :8].max() <= 1 and np.abs(after - sea)[30:50, 50:70].max() <= 1:
             break
         page.wait_for_timeout(100)
-    assert np.abs(after - ink)[:4].max() <= 1 and np.abs(after - sea)[38:42, 58:62].max() <= 1
+    assert np.abs(after - ink)[:, :8].max() <= 1 and np.abs(after - sea)[30:50, 50:70].max() <= 1
 
     page.locator("#photograph").get_by_label("Remove Image").click()
     drop("#photograph", tmp_path / "large.png")
