@@ -7,7 +7,9 @@ from fastnst.errors import UserError
 PACKAGE = Path(__file__).resolve().parent
 # In a wheel configs and checkpoints lie inside the package, in a clone beside it.
 HOME = PACKAGE if (PACKAGE / "configs").is_dir() else PACKAGE.parent
-CONFIGS, CHECKPOINTS, ARTWORKS = HOME / "configs", HOME / "checkpoints", PACKAGE / "assets" / "artworks"
+CONFIGS, CHECKPOINTS = HOME / "configs", HOME / "checkpoints"
+ARTWORKS = PACKAGE / "assets" / "artworks"  # the project's own
+PAINTINGS = PACKAGE / "assets" / "paintings"  # in the public domain, by the names of shipped styles: 432 x 324 px of each
 
 
 def checkpoint_file(name: str | Path) -> Path:

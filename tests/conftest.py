@@ -165,6 +165,15 @@ def stylizer(checkpoint):
     return fastnst.load(checkpoint)
 
 
+@pytest.fixture
+def checkpoints(tmp_path):
+    """A folder of two nets of one style each, ink and sea."""
+    for seed, name in enumerate(("ink", "sea")):
+        torch.manual_seed(seed)
+        export(tmp_path / "checkpoints" / f"{name}.safetensors", TransformNet(width=4), {"style": {"name": name}})
+    return tmp_path / "checkpoints"
+
+
 class Pixels(torch.nn.Module):
     """A loss network whose one layer is the picture itself, in units of its `std`."""
 

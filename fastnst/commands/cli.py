@@ -39,6 +39,8 @@ PATH_KEYS = (
     "init",
     "data.styles",
     "paintings",
+    "photographs",
+    "trainings",
 )
 
 

@@ -53,6 +53,8 @@ def infer(cfg: DictConfig) -> None:
     if style is not None:
         name += f"_{title_of(style)}"
     if cfg.engine == "ray":
+        if STANDARD in (source, out) or cfg.json:
+            raise UserError("engine=ray: img=-, out=- and json=true are for this process alone; leave engine out")
         from fastnst.commands.infer_many import infer_many  # with fsspec, which nothing else needs
 
         return infer_many(cfg, name, checkpoints, style, controls)

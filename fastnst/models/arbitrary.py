@@ -1,5 +1,6 @@
 """A zero-shot net: the embedding is predicted from the painting (Ghiasi et al. 2017)."""
 
+import copy
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -253,6 +254,13 @@ class Painted:
     def embedding(self, pooled: Tensor, picture: Tensor, style_weight: float = 1.0) -> Tensor:
         """The embedding, (numbers,), of the style of a picture that was looked at."""
         return self.net.colored(self.net.predict(pooled, style_weight)[0], picture)
+
+    def mixed_as(self, shares: Shares, masks: Sequence[Image.Image] | None = None) -> "Painted":
+        """The same paintings, already looked at, with other shares or masks."""
+        other = copy.copy(self)
+        other.parts = dict(zip(shares, scaled(shares.values(), "shares"), strict=True))
+        other.masks, other.row = masks, other.mixed(self.rows)
+        return other
 
     def mixed(self, rows: Mapping[Any, Tensor]) -> Tensor:
         return sum((part * rows[path] for path, part in self.parts.items()), torch.zeros(()))

@@ -1,260 +1,213 @@
-"""A page on localhost: drop a photograph, choose a style, compare, download."""
+"""The page: drop a photograph, choose a style, compare, download. Each of its actions is an endpoint, too."""
 
-import hashlib
-import html
-import os
-import re
-import shutil
-import signal
-import tempfile
-import threading
+import importlib.util
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
+from inspect import Signature, signature
 from typing import Any
 
-import psutil
-from PIL import Image
+from fastnst.inference.stylizer import STYLE_SIZES, Controls
+from fastnst.models.arbitrary import MOST_WEIGHT
+from fastnst.shipped import ARTWORKS, PAINTINGS
+from fastnst.web.parts import VISITORS, brush, by_path, told, upload
+from fastnst.web.studio import PREVIEW, TRAINED, Look, Studio, title_of
+from fastnst.web.training import Trainings
+from fastnst.web.training_tab import training_tab
 
-from fastnst.checkpoint import choose_style, load_net
-from fastnst.errors import UserError, line_of
-from fastnst.images import UNREADABLE, Held, fit, save, to_rgb, upright
-from fastnst.inference.stylizer import STYLE_SIZES, Controls, Stylizer
-from fastnst.shipped import ARTWORKS, checkpoint_file
-
-THUMBNAIL = 160  # px
-KEPT = 2  # paintings whose nets are kept, about 40 MB each
-VISITORS = 50  # who may wait at once
-ENVELOPE = 100_000  # bytes that a request may have beside a picture
 CSS = """
-#styles .caption-label { white-space: normal; max-width: 100%; padding: 2px 6px; line-height: 1.2; }
-#styles .thumbnail-item.selected { outline: 3px solid var(--color-accent); }
-#message p { color: var(--error-text-color); background: var(--error-background-fill); padding: 8px 12px; }
+.styles .thumbnail-lg, .pairs .thumbnail-lg { aspect-ratio: 2 !important; }
+.styles .caption-label { white-space: normal; max-width: 100%; padding: 2px 6px; line-height: 1.2; }
+.styles .grid-wrap { min-height: 0; max-height: 290px; }
+.styles .thumbnail-item.selected { outline: 3px solid var(--color-accent); }
+.gradio-container { overflow: clip !important; }  /* hidden would hold the result fast while the dials scroll */
+@media (min-width: 768px) { #right { position: sticky; top: 8px; align-self: flex-start; } }
+@media (max-width: 767px) {  /* on a phone the result comes after the photograph, and before styles and dials */
+  #left { display: contents; }
+  #left > * { order: 2; width: 100%; }
+  #left > :nth-child(-n+2) { order: 0; }
+  #right { order: 1; }
+  .styles .grid-container { grid-template-columns: repeat(2, 1fr) !important; }
+}
 """
+SAVE = "() => setTimeout(() => document.querySelector('#file').click(), 200)"
 
 
-def title_of(name: str) -> str:
-    """A style's name as people write it, such as Great Wave or Base: Composition VII."""
-    words = name.replace("_", " ").split(" ")
-    return " ".join(word.upper() if re.fullmatch("[ivx]+", word) else word[:1].upper() + word[1:] for word in words)
+def look_of(
+    style,
+    painting,
+    second,
+    second_painting,
+    share,
+    strength,
+    preserve_color,
+    style_scale,
+    style_size,
+    style_weight,
+    mask=None,
+) -> Look:
+    """The look that the page's dials describe, in their order. The names are those that clients know them by."""
+    controls = Controls(strength, preserve_color, style_scale, style_size=round(style_size), style_weight=style_weight)
+    return Look(style, painting, second or None, second_painting, share, mask, controls)
 
 
-class Studio:
-    """The checkpoints of a folder, or one, and what the page does with them: one picture at a time, whoever asks.
+def with_dials(function: Callable) -> Callable:
+    """A handler of a file and the dials, from a function of the file and a Look."""
 
-    Raises UserError if there is no checkpoint.
-    """
+    def call(file, *dials):
+        return function(file, look_of(*dials))
 
-    def __init__(self, checkpoints: Path, folder: Path, max_pixels: float):
-        self.folder, self.max_pixels, self.lock = folder, max_pixels, threading.Lock()
-        files = sorted(checkpoints.glob("*.safetensors")) if checkpoints.is_dir() else [checkpoint_file(checkpoints)]
-        if not files:
-            raise UserError(f"checkpoints={checkpoints}: no .safetensors in it; give another folder, or a checkpoint")
-        self.nets = {file.stem: load_net(file) for file in files}
-        # Of each, by its name on the page: its checkpoint, and its name there.
-        self.styles: dict[str, tuple[str, str | Path | None]] = {}
-        self.any_painting: set[str] = set()
-        self.kept: dict[tuple[str, bytes], Stylizer] = {}
-        for stem, (net, _) in self.nets.items():
-            if net.styles:
-                self.styles |= {f"{stem}: {style}": (stem, style) for style in net.styles}
-            elif net.any_painting:
-                self.styles[f"{stem}: your painting"] = stem, ARTWORKS / "wave.jpg"
-                self.any_painting.add(f"{stem}: your painting")
-            else:
-                self.styles[stem] = stem, None
-
-    def stylizer(self, name: str, painting: str | None = None) -> Stylizer:
-        """A style by its name on the page, at work with the painting, a picture's file, if it takes any.
-
-        Made anew each time, in milliseconds: kept, the nets of all styles would take many times the checkpoints' memory.
-        Those of the last paintings are kept, as looking at one takes the loss network.
-        """
-        stem, style = self.styles[name]
-        net, info = self.nets[stem]
-        if painting is None:
-            return Stylizer((choose_style(net, info, stem, style), info))
-        data = Path(painting).read_bytes()  # its file may be gone when the next picture comes
-        key = stem, hashlib.sha256(data).digest()
-        if key not in self.kept:
-            stylizer = Stylizer((net.pick({Held(data): 1.0}, info, stem), info))
-            self.kept = dict([*self.kept.items()][1 - KEPT :]) | {key: stylizer}
-        return self.kept[key]
-
-    def style_size(self, name: str) -> int:
-        """Px of the short side at which a style saw paintings in training, or the nearest that may be chosen."""
-        _, info = self.nets[self.styles[name][0]]
-        least, most = STYLE_SIZES
-        return min(max(info["style"]["size"], least), most)
-
-    def thumbnails(self) -> list[tuple[Image.Image, str]]:
-        """Each style at work on the same picture, with its title."""
-        with Image.open(ARTWORKS / "inkwash.jpg") as file:
-            sample = fit(file.convert("RGB"), 2 * THUMBNAIL)
-        size = THUMBNAIL, THUMBNAIL * 3 // 4
-        return [(self.stylizer(name)(sample).resize(size), title_of(name)) for name in self.styles]
-
-    def restyle(self, file: str | None, style: str, controls: Controls, painting: str | None = None):
-        """The photograph and its result for the slider, and the result's PNG, at full resolution.
-
-        painting: a picture's file, for a style that takes any.
-        Raises UserError, with a message for the page, for what is not a picture, is too large or too small.
-        """
-        if file is None:
-            raise UserError("Drop a photograph first.")
-        if style not in self.styles:
-            raise UserError("Choose a style first.")
-        try:
-            with Image.open(file) as image:
-                self._check_pixels(image)
-                image.load()
-                with self.lock:  # ten visitors at once wait for each other, and do not share out the memory
-                    stylizer = self.stylizer(style, self._checked(painting) if style in self.any_painting else None)
-                    result = stylizer(image, controls=controls)
-                photograph = to_rgb(upright(image))
-        except UNREADABLE as error:
-            raise UserError(f"This file cannot be restyled ({line_of(error)}).") from None
-        path = Path(tempfile.mkdtemp(dir=self.folder), f"{Path(file).stem[:40]}_{style.replace(': ', '_')[:40]}.png")
-        save(result, path)
-        shown = [fit(picture.convert("RGB"), min(1600, max(picture.size))) for picture in (photograph, result)]
-        return tuple(shown), str(path)
-
-    def _check_pixels(self, image: Image.Image) -> None:
-        if image.width * image.height > self.max_pixels:
-            megapixels = image.width * image.height / 1e6
-            raise UserError(f"This picture has {megapixels:.0f} megapixels; {self.max_pixels / 1e6:.0f} is the most.")
-
-    def _checked(self, painting: str | None) -> str:
-        if painting is None:
-            raise UserError("Drop a painting too: this style takes any.")
-        with Image.open(painting) as image:
-            self._check_pixels(image)
-        return painting
+    (file, _), dials = signature(function).parameters.values(), signature(look_of).parameters.values()
+    call.__signature__ = Signature([file, *dials])  # type: ignore[attr-defined]
+    call.__doc__ = function.__doc__
+    return told(call)
 
 
-def build_page(studio: Studio):
-    """The Gradio page of a studio."""
+def build_page(studio: Studio, trainings: Trainings | None = None):
+    """The Gradio page of a studio. trainings: None leaves out what learns styles."""
     import gradio as gr
 
-    def restyle(file, style, strength, preserve_color, style_scale, painting, style_size):
-        try:
-            controls = Controls(strength, preserve_color, style_scale)
-            if style in studio.any_painting:
-                controls = replace(controls, style_size=round(style_size))
-            pictures, result = studio.restyle(file, style, controls, painting)
-        except UserError as error:  # a result that is there stays
-            return gr.skip(), gr.skip(), gr.update(value=f'<p role="alert">{html.escape(str(error))}</p>', visible=True)
-        return pictures, gr.update(value=result, visible=True), gr.update(value="", visible=False)
+    if trainings is not None:
+        studio.add_trained(trainings.finished())
+        studio.groups.setdefault(TRAINED, [])
+    headings = [heading for heading, names in studio.groups.items() if names or heading == TRAINED]
+    group_of = {name: heading for heading in headings for name in studio.groups[heading]}
+    any_style = next(iter(studio.any_painting), None)
+    paintings = [str(path) for folder in (PAINTINGS, ARTWORKS) for path in sorted(folder.glob("*.jpg"))]
+    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
-    names = list(studio.styles)
-    ready = [name for name in names if name not in studio.any_painting]  # these need nothing but the photograph
-    first = (ready or names)[0]
-    size = STYLE_SIZES[0] if ready else studio.style_size(first)
+    def choices() -> list[tuple[str, str]]:
+        return [(title_of(name), name) for name in studio.styles]
+
+    def show_styles() -> tuple:
+        """Every style that there is now, for the two lists, and the galleries' pictures."""
+        made = studio.thumbnails()
+        pictures = [
+            [(made[name], title_of(studio.styles[name][1] or name)) for name in studio.groups[heading]]
+            for heading in headings
+        ]
+        return (
+            gr.update(choices=choices()), gr.update(choices=[("None", ""), *choices()]),
+            *pictures,
+        )  # fmt: skip
+
+    def mark(name: str) -> tuple:
+        """The galleries and the card follow the list of styles."""
+        heading = next((heading for heading in headings if name in studio.groups[heading]), None)
+        marked = [studio.groups[heading].index(name) if heading == other else None for other in headings]
+        return (
+            studio.card(name), gr.update(visible=name in studio.any_painting), gr.update(selected=heading),
+            *(gr.update(selected_index=index) for index in marked),
+        )  # fmt: skip
+
+    @with_dials
+    def preview(photograph, look):
+        """A photograph in a style, reduced to 640 px, beside itself."""
+        return None if photograph is None else studio.preview(photograph, look)
+
+    @with_dials
+    def restyle(photograph, look):
+        """A photograph in a style at full resolution: both reduced for the page, and the result's file."""
+        return studio.restyle(photograph, look)
+
+    @with_dials
+    def film(film, look):
+        """A film in a style."""
+        return studio.film(film, look)
+
+    @told
+    def sheet(photograph, painting, progress=gr.Progress()):  # noqa: B008  # Gradio's way
+        """A contact sheet: a photograph in every style."""
+        return studio.sheet(photograph, painting, progress)
+
+    @told
+    def canvas(photograph):
+        return (
+            None
+            if photograph is None
+            else {"background": studio.reduced(photograph, PREVIEW), "layers": [], "composite": None}
+        )
+
     with gr.Blocks(title="fastnst", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         gr.Markdown("# fastnst\nDrop a photograph, choose a style, compare, download.")
         with gr.Row():
-            with gr.Column():
-                photograph = gr.File(
-                    label="Photograph", file_types=["image"], type="filepath", elem_id="photograph", height=120
-                )
-                gallery = gr.Gallery(
-                    studio.thumbnails(), label="Styles", columns=4, height=300 if len(names) > 4 else 165,
-                    object_fit="cover", allow_preview=False, interactive=False, buttons=[], elem_id="styles",
-                    selected_index=names.index(first), show_label=False,
-                )  # fmt: skip
-                style = gr.Dropdown([(title_of(name), name) for name in names], value=first, label="Style", elem_id="style")
-                painting = gr.File(
-                    label="Your painting", file_types=["image"], type="filepath", elem_id="painting", height=120,
-                    visible=not ready,
-                )  # fmt: skip
-                style_size = gr.Slider(*STYLE_SIZES, size, step=16, label="Size of the painting, in px", visible=not ready)
+            with gr.Column(elem_id="left"):
+                photograph = upload("Photograph", "photograph")
+                gr.Examples([[str(path)] for path in studio.samples], photograph, label="Or one of these", elem_id="samples")
+                with gr.Tabs(overflow_behavior="wrap", selected=group_of[studio.first], elem_id="groups") as tabs:
+                    galleries = []
+                    for heading in headings:
+                        with gr.Tab(heading, id=heading):
+                            galleries.append(
+                                gr.Gallery(
+                                    columns=3, fit_columns=False, height="auto", object_fit="cover", allow_preview=False,
+                                    interactive=False, buttons=[], elem_classes="styles", show_label=False, label=heading,
+                                )
+                            )  # fmt: skip
+                style = gr.Dropdown(choices(), value=studio.first, label="Style", elem_id="style", allow_custom_value=True)
+                card = gr.Markdown(studio.card(studio.first), elem_id="card")
+                with gr.Column(visible=studio.first in studio.any_painting, elem_id="any") as asked:
+                    painting = upload("Your painting", "painting", value=paintings[1])
+                    gr.Examples([[path] for path in paintings], painting, label="Or one of these")
+                    size = STYLE_SIZES[0] if any_style is None else studio.style_size(any_style)
+                    style_size = gr.Slider(*STYLE_SIZES, size, step=16, label="Size of the painting, in px")
+                    style_weight = gr.Slider(0.34, MOST_WEIGHT, 1.0, step=0.02, label="Weight of the style")
                 strength = gr.Slider(0, 1, 1.0, step=0.05, label="Strength")
                 style_scale = gr.Slider(0.5, 2, 1.0, step=0.1, label="Size of strokes")
                 preserve_color = gr.Checkbox(label="Keep the photograph's colours")
-            with gr.Column():
+                with gr.Accordion("A second style", open=False, elem_id="second") as accordion:
+                    second = gr.Dropdown(
+                        [("None", ""), *choices()], value="", label="Second style", allow_custom_value=True
+                    )  # fmt: skip
+                    second_painting = upload("Its painting", "second_painting", value=paintings[2], visible=False)
+                    share = gr.Slider(0, 1, 0.5, step=0.05, label="Share of the second style")
+                    mask = brush()
+            with gr.Column(elem_id="right"):
                 with gr.Row():  # at the top, where they are seen without scrolling however many styles there are
-                    button = gr.Button("Restyle", variant="primary", elem_id="restyle")
-                    download = gr.DownloadButton("Download at full resolution", elem_id="download", visible=False)
-                message = gr.HTML(visible=False, elem_id="message")
+                    save = gr.Button("Download at full size", variant="primary", elem_id="download")
+                    all_styles = gr.Button("All styles", elem_id="all")
+                file = gr.DownloadButton("File", elem_id="file", visible="hidden")
                 slider = gr.ImageSlider(label="Before and after", interactive=False, elem_id="result", format="png")
+                gr.Markdown(
+                    f"A preview of {PREVIEW} px. At full size strokes have as many px, and so are finer in the picture."
+                )
+                contact = gr.Image(
+                    label="All styles", visible=False, elem_id="sheet", format="png", interactive=False, buttons=["download"]
+                )
+        dials = [
+            style, painting, second, second_painting, share,
+            strength, preserve_color, style_scale, style_size, style_weight, mask,
+        ]  # fmt: skip
+        if importlib.util.find_spec("av"):
+            with gr.Accordion("A film", open=False, elem_id="films"):
+                gr.Markdown(
+                    f"In the style and with the dials above; at most {studio.max_seconds:g} s, reduced to {PREVIEW} px."
+                )
+                with gr.Row():
+                    clip = by_path(gr.Video(label="Film", sources=["upload"], elem_id="film", height=300))
+                    painted = gr.Video(label="Restyled", interactive=False, elem_id="painted", height=300)
+                start = gr.Button("Restyle the film")
+            start.click(film, [clip, *dials], painted, api_name="film", concurrency_id="long")
+        if trainings is not None:
+            training_tab(studio, trainings, photograph, show_styles, [style, second, *galleries])
 
-        def choose(event: gr.SelectData) -> str:
-            return names[event.index]
+        page.load(show_styles, None, [style, second, *galleries], **private)
+        for gallery, heading in zip(galleries, headings, strict=True):
 
-        def mark(name: str) -> tuple[dict, ...]:
-            asks = name in studio.any_painting
-            size: dict[str, Any] = {"value": studio.style_size(name)} if asks else {}
-            return gr.update(selected_index=names.index(name)), gr.update(visible=asks), gr.update(visible=asks, **size)
+            def choose(event: gr.SelectData, heading: str = heading) -> str:
+                return studio.groups[heading][event.index]
 
-        gallery.select(choose, None, style)
-        style.change(mark, style, [gallery, painting, style_size])
-        button.click(
-            restyle,
-            [photograph, style, strength, preserve_color, style_scale, painting, style_size],
-            [slider, download, message],
-            concurrency_limit=1,
+            gallery.select(choose, None, style, **private)
+        style.change(mark, style, [card, asked, tabs, *galleries], **private)
+        second.change(lambda name: gr.update(visible=name in studio.any_painting), second, second_painting, **private)
+        gr.on([photograph.change, accordion.expand], canvas, photograph, mask, **private)
+        follow = [photograph.change, mask.change, *(dial.change for dial in dials if dial is not mask)]
+        gr.on(
+            follow, preview, [photograph, *dials], slider, api_name="preview", trigger_mode="always_last",
+            show_progress="minimal", concurrency_id="pictures",
+        )  # fmt: skip
+        save.click(restyle, [photograph, *dials], [slider, file], api_name="restyle", concurrency_id="pictures").success(
+            None, js=SAVE
         )
-    return page.queue(max_size=VISITORS)
-
-
-class Bounded:
-    """ASGI middleware that refuses, unread, a request of more than `most` bytes, or that does not say how many it has.
-
-    Gradio bounds each of a request's files, of which there may be a thousand.
-    """
-
-    def __init__(self, app: Callable, most: int):
-        self.app, self.most = app, most
-
-    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
-        headers = dict(scope.get("headers", ()))
-        if int(headers.get(b"content-length", 0)) <= self.most and b"transfer-encoding" not in headers:
-            return await self.app(scope, receive, send)
-        body = f"A request may have {self.most} bytes in all, and says how many it has.".encode()
-        await send({"type": "http.response.start", "status": 413, "headers": [(b"content-type", b"text/plain")]})
-        await send({"type": "http.response.body", "body": body})
-
-
-def temporary_folder() -> tempfile.TemporaryDirectory:
-    """A folder for all that is uploaded and made, which goes with the process. Those of servers that were killed go now."""
-    for left in Path(tempfile.gettempdir()).glob("fastnst-page-*-*"):
-        process = left.name.split("-")[2]
-        if process.isdecimal() and not psutil.pid_exists(int(process)):
-            shutil.rmtree(left, ignore_errors=True)
-    return tempfile.TemporaryDirectory(prefix=f"fastnst-page-{os.getpid()}-", ignore_cleanup_errors=True)
-
-
-def clear_on_sigterm(folder: tempfile.TemporaryDirectory) -> None:
-    """Has SIGTERM, by which services are stopped, end the process at once, and the folder with it."""
-
-    def stop(number: int, frame: object) -> None:
-        folder.cleanup()
-        os._exit(128 + number)  # a picture in the making is not waited for
-
-    signal.signal(signal.SIGTERM, stop)
-
-
-def launch(checkpoints: Path, host: str, port: int | None, max_bytes: int, max_pixels: float):
-    """Serves the page of a folder of checkpoints, and returns it, once it is up, and its address.
-
-    port: None takes the first free one from 7860 on. max_bytes, max_pixels: the largest picture that strangers may send, and
-    but one in a request.
-    Raises UserError if Gradio is not installed, or there is no checkpoint.
-    """
-    folder = temporary_folder()
-    os.environ["GRADIO_TEMP_DIR"] = folder.name
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    try:
-        import gradio as gr
-        from starlette.middleware import Middleware
-    except ImportError:
-        raise UserError("the page needs Gradio: pip install 'fastnst[page]'") from None
-    page = build_page(Studio(checkpoints, Path(folder.name), max_pixels))
-    page.folder = folder
-    _, address, _ = page.launch(
-        server_name=host, server_port=port, prevent_thread_lock=True, quiet=True, show_error=True, share=False,
-        max_file_size=max_bytes, app_kwargs={"middleware": [Middleware(Bounded, most=max_bytes + ENVELOPE)]},
-        allowed_paths=[folder.name], ssr_mode=False, footer_links=[], css=CSS,
-        theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),  # no fonts from elsewhere
-    )  # fmt: skip
-    return page, address
+        all_styles.click(lambda: gr.update(visible=True), None, contact, **private)
+        all_styles.click(sheet, [photograph, painting], contact, api_name="sheet", concurrency_id="long")
+        gr.api(studio.listing, api_name="styles")
+    return page.queue(max_size=VISITORS, default_concurrency_limit=1)

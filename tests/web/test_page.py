@@ -4,6 +4,7 @@ import contextlib
 import functools
 import http.client
 import http.server
+import json
 import shutil
 import signal
 import socket
@@ -14,104 +15,36 @@ import threading
 import time
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, picture, random_arbitrary, random_multi
+from conftest import ROOT, picture, random_arbitrary
 from omegaconf import OmegaConf
 from PIL import Image
-from safetensors import safe_open
 
-from fastnst import checkpoint
 from fastnst.checkpoint import export
 from fastnst.commands.entry import export as export_main
 from fastnst.commands.entry import serve as main
 from fastnst.commands.entry import train
-from fastnst.commands.serve import serve
-from fastnst.errors import UserError
+from fastnst.commands.serve import serve, trainings_of
 from fastnst.images import load_rgb
-from fastnst.inference.stylizer import Controls, Stylizer
-from fastnst.models.arbitrary import ArbitraryNet, Painted
+from fastnst.inference.stylizer import Stylizer
 from fastnst.models.transform_net import TransformNet
-from fastnst.web.page import ENVELOPE, Studio, build_page, temporary_folder, title_of
+from fastnst.web.page import build_page
+from fastnst.web.parts import MOST_BLOB, VISITORS, brush
+from fastnst.web.server import ENVELOPE, temporary_folder
+from fastnst.web.studio import Studio
+from fastnst.web.training_tab import describe
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-@pytest.fixture
-def checkpoints(tmp_path):
-    for seed, name in enumerate(("ink", "sea")):
-        torch.manual_seed(seed)
-        export(tmp_path / "checkpoints" / f"{name}.safetensors", TransformNet(width=4), {"style": {"name": name}})
-    return tmp_path / "checkpoints"
-
-
-@pytest.fixture
-def studio(checkpoints, tmp_path):
-    (tmp_path / "temporary").mkdir()
-    return Studio(checkpoints, tmp_path / "temporary", 1e6)
-
-
-def test_restyle_gives_full_resolution(studio, tmp_path):
-    picture(0, 1800, 400).save(tmp_path / "photo.png")
-    (before, after), file = studio.restyle(str(tmp_path / "photo.png"), "sea", Controls())
-    assert before.size == after.size == (1600, 356)
-    assert load_rgb(file).size == (1800, 400) and file.endswith("photo_sea.png")
-    assert np.array_equal(load_rgb(file), studio.stylizer("sea")(picture(0, 1800, 400)))
-    assert tmp_path / "temporary" in Path(file).parents
-
-
-def test_thumbnails_name_the_styles(studio):
-    thumbnails = studio.thumbnails()
-    assert [name for _, name in thumbnails] == ["Ink", "Sea"]
-    assert thumbnails[0][0].size == (160, 120) and not np.array_equal(thumbnails[0][0], thumbnails[1][0])
-
-
-def test_what_strangers_send_gets_a_message(studio, tmp_path, monkeypatch):
-    (tmp_path / "text.png").write_text("no picture")
-    Image.new("L", (1001, 1000)).save(tmp_path / "large.png")
-    Image.new("L", (8, 8)).save(tmp_path / "small.png")
-    Image.new("L", (900, 900)).save(tmp_path / "bomb.png")
-    for name, message in (("text", "cannot be restyled"), ("large", "1 is the most"), ("small", "too small")):
-        with pytest.raises(UserError, match=message):
-            studio.restyle(str(tmp_path / f"{name}.png"), "sea", Controls())
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(UserError, match="decompression bomb"):
-        studio.restyle(str(tmp_path / "bomb.png"), "sea", Controls())
-    with pytest.raises(UserError, match="Drop a photograph"):
-        studio.restyle(None, "sea", Controls())
-    with pytest.raises(UserError, match="Choose a style"):
-        studio.restyle(str(tmp_path / "small.png"), "../sea", Controls())
-    assert not list((tmp_path / "temporary").iterdir())
-
-
-def test_ten_visitors_take_turns(studio, tmp_path, monkeypatch):
-    picture(0).save(tmp_path / "photo.png")
-    working, most = [], []
-
-    class Slow:
-        def __call__(self, image, controls):
-            working.append(1)
-            most.append(len(working))
-            time.sleep(0.01)
-            working.pop()
-            return image
-
-    monkeypatch.setattr(studio, "stylizer", lambda *style: Slow())
-    visit = threading.Thread
-    visitors = [visit(target=studio.restyle, args=(str(tmp_path / "photo.png"), "sea", Controls())) for _ in range(10)]
-    for visitor in visitors:
-        visitor.start()
-    for visitor in visitors:
-        visitor.join()
-    assert len(most) == 10 and max(most) == 1
 
 
 def test_what_visitors_sent_goes_with_the_server(tmp_path, monkeypatch):
     serving = """
 import os, signal, sys
-from fastnst.web.page import clear_on_sigterm, temporary_folder
+from fastnst.web.server import clear_on_sigterm, temporary_folder
 folder = temporary_folder()
 open(os.path.join(folder.name, "photo.jpg"), "w").close()
 clear_on_sigterm(folder)
@@ -138,6 +71,9 @@ os.kill(os.getpid(), getattr(signal, sys.argv[1]))
         (["checkpoints=empty"], "no .safetensors in it"),
         (["port=no"], "port=no"),
         (["max_megapixels=0"], "max_megapixels=0"),
+        (["train=maybe"], "train=maybe"),
+        (["train_options=[a]"], "in braces"),
+        (["trainings=/dev/null/here"], "trainings=/dev/null/here"),
         (["port=99999"], "port=99999: give a whole number from 1 to 65535"),
         (["host=nowhere.invalid"], "host=nowhere.invalid, port=None: cannot be served at"),
         (["host=192.0.2.1"], "host=192.0.2.1, port=None: cannot be served at"),
@@ -147,58 +83,6 @@ def test_bad_input_gets_one_line(command, tmp_path, arguments, message):
     (tmp_path / "empty").mkdir()
     status, _, err = command(main, *arguments)
     assert status == 2 and message in err and len(err.splitlines()) == 1
-
-
-def test_names_are_as_people_write_them():
-    assert title_of("great_wave") == "Great Wave" and title_of("composition_vii") == "Composition VII"
-    assert title_of("painters: van_gogh_auvers") == "Painters: Van Gogh Auvers" and title_of("Éos") == "Éos"
-    assert title_of("any: your painting") == "Any: Your Painting" and title_of("__mix_") == "  Mix "
-
-
-def test_the_page_shows_what_is_chosen_what_failed_and_what_is_done(studio, tmp_path):
-    page = build_page(studio)
-    parts = {part["props"].get("elem_id"): part["props"] for part in page.get_config_file()["components"]}
-    assert parts["styles"]["selected_index"] == 0 and parts["style"]["choices"] == [("Ink", "ink"), ("Sea", "sea")]
-    assert not parts["download"]["visible"] and not parts["message"]["visible"]
-    calls = {function.name: function.fn for function in page.fns.values()}
-    gallery, painting, size = calls["mark"]("sea")
-    assert gallery["selected_index"] == 1 and not painting["visible"] and not size["visible"]
-
-    (tmp_path / "<b>.png").write_text("no picture")
-    picture(0).save(tmp_path / "photo.png")
-    rest = ("sea", 1.0, False, 1.0, None, 256)
-    pictures, download, message = calls["restyle"](str(tmp_path / "<b>.png"), *rest)
-    assert "value" not in pictures and "visible" not in download  # what is there stays
-    assert message["visible"] and "cannot be restyled" in message["value"] and "<b>" not in message["value"]
-    pictures, download, message = calls["restyle"](str(tmp_path / "photo.png"), *rest)
-    assert len(pictures) == 2 and download["visible"] and Path(download["value"]).name == "photo_sea.png"
-    assert not message["visible"] and message["value"] == ""
-
-
-def test_a_request_is_bounded_and_not_its_files_alone(checkpoints):
-    cfg = OmegaConf.load(ROOT / "configs" / "serve.yaml")
-    served, address = serve(OmegaConf.merge(cfg, {"checkpoints": str(checkpoints), "max_megabytes": 0.1}), block=False)
-
-    def send(*sizes: int, chunked: bool = False) -> int:
-        part = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
-        body = b"".join(part + b"a" * size + b"\r\n" for size in sizes) + b"--x--\r\n"
-        connection = http.client.HTTPConnection(address.split("/")[2], timeout=60)
-        headers = {"Content-Type": "multipart/form-data; boundary=x"}
-        with contextlib.closing(connection):
-            connection.request("POST", "/gradio_api/upload", iter([body]) if chunked else body, headers)
-            return connection.getresponse().status
-
-    try:
-        before = set(Path(served.folder.name).rglob("*"))
-        assert send(90_000) == 200 and len(set(Path(served.folder.name).rglob("*.png")) - before) == 1
-        sent = set(Path(served.folder.name).rglob("*"))
-        assert send(100_001) == 413  # Gradio's own bound
-        assert send(*[90_000] * 3) == 413 and send(ENVELOPE + 100_000) == 413
-        assert send(10, chunked=True) == 413
-        assert set(Path(served.folder.name).rglob("*")) == sent
-    finally:
-        served.close()
-        served.folder.cleanup()
 
 
 @pytest.fixture
@@ -213,48 +97,197 @@ def browser():
         browser.close()
 
 
-def upload(page, file: Path) -> None:
-    """Gives the page a file; again if that was before its script listened."""
-    for _ in range(8):
-        page.wait_for_selector("#photograph input[type=file]", state="attached", timeout=120_000)
-        page.set_input_files("#photograph input[type=file]", file)
-        with contextlib.suppress(Exception):
-            return page.get_by_text(file.name).first.wait_for(timeout=8_000)
-    raise AssertionError(f"{file.name} never arrived")
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """One server for all of these: small nets, a small training, small bounds. Its address, its page and its folder."""
+    folder = tmp_path_factory.mktemp("served")
+    for seed, name in enumerate(("ink", "sea")):
+        torch.manual_seed(seed)
+        export(folder / "checkpoints" / f"{name}.safetensors", TransformNet(width=4), {"style": {"name": name}})
+    random_arbitrary(folder / "checkpoints")
+    for i in range(4):
+        (folder / "photographs").mkdir(exist_ok=True)
+        picture(i).save(folder / "photographs" / f"{i}.jpg")
+    options = {
+        "model.width": 4, "init": None, "data.size": 32, "style.size": 48, "loss.scales": [1], "stability.weight": 0,
+        "trainer.accelerator": "cpu", "checkpoint_every": 5, "trainer.val_check_interval": 5,
+    }  # fmt: skip
+    changes = {
+        "checkpoints": str(folder / "checkpoints"), "max_megabytes": 0.1, "max_megapixels": 1, "train_options": options,
+        "trainings": str(folder / "trainings"), "photographs": str(folder / "photographs"),
+    }  # fmt: skip
+    cfg = OmegaConf.merge(OmegaConf.load(ROOT / "configs" / "serve.yaml"), changes)
+    page, address = serve(cfg, block=False)
+    yield SimpleNamespace(page=page, address=address, folder=folder)
+    if page.trainings.unfinished():  # of a test that failed
+        page.trainings.cancel()
+    page.close()
+    page.folder.cleanup()
 
 
-def test_upload_restyle_compare_download(browser, checkpoints, tmp_path):
-    objective = {"loss_network": {"network": "vgg16", "weights": "oxford"}}
-    export(checkpoints / "any.safetensors", ArbitraryNet(width=4), {"style": {"size": 64}, "objective": objective})
+@pytest.fixture(scope="module")
+def client(served):
+    gradio_client = pytest.importorskip("gradio_client")
+    return gradio_client.Client(
+        served.address, verbose=False, download_files=str(served.folder / "downloads"), analytics_enabled=False
+    )
+
+
+def sent(path: Path) -> dict:
+    from gradio_client import handle_file
+
+    return handle_file(str(path))
+
+
+def test_each_action_is_an_endpoint(client, served, tmp_path):
+    with urllib.request.urlopen(served.address + "healthz") as answer:
+        assert json.load(answer) == {"status": "ok", "styles": 3}
+    styles = client.predict(api_name="/styles")
+    assert [style["style"] for style in styles] == ["ink", "sea", "any: your painting"] and styles[2]["takes_painting"]
+    picture(0, 700, 200).save(tmp_path / "photo.png")
+    picture(9, 80, 72).save(tmp_path / "painting.png")
+    mask = Image.new("L", (70, 20))
+    mask.paste(255, (0, 0, 35, 20))
+    mask.save(tmp_path / "mask.png")
+    photograph, painting = sent(tmp_path / "photo.png"), sent(tmp_path / "painting.png")
+    before, after = client.predict(photograph, "sea", api_name="/preview")
+    assert load_rgb(before).size == load_rgb(after).size == (640, 183)
+    expected = Stylizer(served.folder / "checkpoints" / "sea.safetensors")(picture(0, 700, 200), strength=0.5)
+    _, file = client.predict(photograph, "sea", strength=0.5, api_name="/restyle")
+    assert np.array_equal(load_rgb(file), expected) and Path(file).name == "photo_sea.png"
+    _, file = client.predict(
+        photograph, "ink", second="sea", strength=0.5, api_name="/restyle",
+        mask={"background": None, "layers": [sent(tmp_path / "mask.png")], "composite": None},
+    )  # fmt: skip
+    assert np.array_equal(np.asarray(load_rgb(file))[:, :300], np.asarray(expected)[:, :300])
+    assert not np.array_equal(load_rgb(file), expected)
+    looks = [{"painting": painting}, {"painting": photograph}, {"painting": painting, "style_size": 96}]
+    files = [client.predict(photograph, "any: your painting", **look, api_name="/restyle")[1] for look in looks]
+    assert len({load_rgb(file).tobytes() for file in files}) == 3
+    assert load_rgb(client.predict(photograph, painting, api_name="/sheet")).size == (4 * 264 - 8, 73 + 24)
+    assert load_rgb(client.predict(painting, photograph, api_name="/try_painting")).size == (640, 183)
+    for arguments, message in (
+        ((photograph, "nothing"), "Choose a style"),
+        ((None, "sea"), "Drop a photograph"),
+        ((sent(ROOT / "LICENSE"), "sea"), "cannot be restyled"),
+        ((photograph, "sea", painting, "", painting, 0.5, 7), "greater than maximum"),
+    ):
+        with pytest.raises(Exception, match=message) as error:
+            client.predict(*arguments, api_name="/restyle")
+        assert served.page.folder.name not in str(error.value)
+
+
+def test_curl_restyles_as_the_documentation_says(served, tmp_path):
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl here")
+    text = (ROOT / "docs" / "web-and-export.md").read_text()
+    script = text.split("```sh\nhost=")[1].split("```")[0]
+    picture(0).save(tmp_path / "photo.jpg")
+    script = f"host={script}".replace("http://127.0.0.1:7860", served.address.rstrip("/")).replace("great_wave", "sea")
+    subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=tmp_path, check=True, timeout=60)
+    assert load_rgb(tmp_path / "styled.png").size == (64, 48)
+
+
+def test_a_painting_becomes_a_style_while_pictures_are_restyled(client, served, tmp_path):
+    picture(0).save(tmp_path / "photo.png")
+    picture(9, 80, 72).save(tmp_path / "painting.png")
+    painting = sent(tmp_path / "painting.png")
+    assert client.predict(api_name="/training")["status"] == "none"
+    client.predict(painting, "mine", 2000, api_name="/train")
+    with pytest.raises(Exception, match="still learning"):
+        client.predict(painting, "other", api_name="/train")
+    for _ in range(300):
+        training = client.predict(api_name="/training")
+        assert training["status"] == "running", training["message"]
+        if training["step"] >= 15:
+            break
+        client.predict(sent(tmp_path / "photo.png"), "sea", api_name="/preview")
+        time.sleep(0.2)
+    assert training["steps"] == 2000 and training["left"] > 0 and training["terms"]["content"] > 0
+    assert [step for step, _ in training["losses"]][:3] == [5, 10, 15]
+    progress = served.page.trainings.progress()
+    assert progress.pictures and "step" in describe(progress)
+    assert client.predict(api_name="/keep") == "mine"
+    assert client.predict(api_name="/training")["status"] == "none"
+    assert client.predict(api_name="/styles")[-1] == {
+        "style": "mine", "title": "Mine", "group": "Trained here", "takes_painting": False,
+    }  # fmt: skip
+    _, file = client.predict(sent(tmp_path / "photo.png"), "mine", api_name="/restyle")
+    kept = served.folder / "trainings" / "mine" / "mine.safetensors"
+    assert np.array_equal(load_rgb(file), Stylizer(kept)(picture(0)))
+
+
+@pytest.mark.parametrize("host, trains", [("127.0.0.1", True), ("localhost", True), ("0.0.0.0", False), ("::", False)])
+def test_strangers_do_not_train_unless_they_may(host, trains, tmp_path):
     cfg = OmegaConf.load(ROOT / "configs" / "serve.yaml")
-    cfg = OmegaConf.merge(cfg, {"checkpoints": str(checkpoints), "max_megapixels": 1})
-    served, address = serve(cfg, block=False)
-    try:
-        picture(0, 300, 200).save(tmp_path / "photo.png")
-        Image.new("L", (1200, 1000)).save(tmp_path / "large.png")
-        page = browser.new_page(viewport={"width": 1280, "height": 800})
-        page.goto(address)
-        upload(page, tmp_path / "photo.png")
-        restyle = page.locator("#restyle").bounding_box()
-        assert restyle["y"] + restyle["height"] <= 800  # without scrolling
-        assert page.locator("#download").count() == 0  # there is nothing yet
-        page.locator("#styles button", has_text="any").click()
-        page.wait_for_selector("#painting input[type=file]", state="attached")  # asked for where the style needs one
-        page.get_by_label("Size of the painting, in px").first.wait_for()
-        page.wait_for_function("[...document.querySelectorAll('input')].some(i => i.value == '64')")  # as in training
-        page.locator("#styles button", has_text="sea").click()
-        page.wait_for_selector("#painting", state="detached")
-        page.get_by_label("Size of the painting, in px").first.wait_for(state="hidden")
-        assert page.get_by_label("Style", exact=True).input_value() == "Sea"
-        page.get_by_label("Style", exact=True).click()
-        page.get_by_role("option", name="Ink").click()
-        page.locator("#styles .selected", has_text="Ink").wait_for()  # marked, however it is chosen
-        page.locator("#styles button", has_text="sea").click()
-        page.locator("#styles .selected", has_text="Sea").wait_for()
-        page.click("#restyle")
-        page.wait_for_selector("#result img", timeout=60_000)
+    cfg = OmegaConf.merge(cfg, {"host": host, "trainings": str(tmp_path / "trainings")})
+    assert (trainings_of(cfg) is not None) == trains
+    assert (trainings_of(OmegaConf.merge(cfg, {"train": not trains})) is None) == trains
+    assert not (tmp_path / "trainings").exists()
+
+
+def test_without_trainings_there_is_nothing_to_train_with(checkpoints, tmp_path):
+    page = build_page(Studio(checkpoints, tmp_path, 1e6))
+    names = {function.api_name for function in page.fns.values() if function.api_visibility == "public"}
+    assert names >= {"preview", "restyle", "sheet", "styles"} and not names & {
+        "train",
+        "keep",
+        "cancel",
+        "resume",
+        "training",
+    }
+
+
+def test_a_mask_takes_little_memory():
+    mask = brush()
+
+    def send(number: int, index: str = "0", size: int = 10) -> None:
+        data = {"type": "layer", "index": index, "id": f"{number}"}
+        mask.accept_blobs(SimpleNamespace(data=data, files=[("file", b"a" * size)]))
+
+    send(0, index="999999999")
+    send(0, size=MOST_BLOB + 1)
+    assert not mask.blob_storage
+    for number in range(3 * VISITORS):
+        send(number)
+    assert len(mask.blob_storage) == VISITORS
+    last = f"{3 * VISITORS - 1}"
+    assert mask.preprocess(SimpleNamespace(id=last)) == b"a" * 10 and last not in mask.blob_storage
+    assert mask.preprocess(None) is None and mask.preprocess(SimpleNamespace(id="0")) is None
+
+
+def test_a_request_is_bounded_and_not_its_files_alone(served):
+    def send(*sizes: int, chunked: bool = False) -> int:
+        part = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+        body = b"".join(part + b"a" * size + b"\r\n" for size in sizes) + b"--x--\r\n"
+        connection = http.client.HTTPConnection(served.address.split("/")[2], timeout=60)
+        headers = {"Content-Type": "multipart/form-data; boundary=x"}
+        with contextlib.closing(connection):
+            connection.request("POST", "/gradio_api/upload", iter([body]) if chunked else body, headers)
+            return connection.getresponse().status
+
+    folder = Path(served.page.folder.name)
+    before = set(folder.rglob("*"))
+    assert send(90_000) == 200 and len({*folder.rglob("*.png")} - before) == 1
+    after = set(folder.rglob("*"))
+    assert send(100_001) == 413  # Gradio's own bound
+    assert send(*[90_000] * 3) == 413 and send(ENVELOPE + 100_000) == 413
+    assert send(10, chunked=True) == 413
+    assert set(folder.rglob("*")) == after
+
+
+def test_drop_choose_compare_download(browser, served, tmp_path):
+    picture(0, 120, 80).save(tmp_path / "photo.png")
+    Image.new("L", (1200, 1000)).save(tmp_path / "large.png")
+    picture(9, 80, 72).save(tmp_path / "painting.png")
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(served.address)
+    page.wait_for_selector("#left .styles img", timeout=120_000)
+
+    def shown(count: int = 2) -> list[np.ndarray]:
+        """The photograph and the result, as they are on the page."""
         page.wait_for_function("[...document.querySelectorAll('#result img')].every(i => i.complete && i.naturalWidth > 0)")
-        shown = page.eval_on_selector_all(
+        pixels = page.eval_on_selector_all(
             "#result img",
             """images => images.map(image => {
                 const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight).getContext('2d');
@@ -262,28 +295,77 @@ def test_upload_restyle_compare_download(browser, checkpoints, tmp_path):
                 return [...canvas.getImageData(0, 0, image.naturalWidth, image.naturalHeight).data];
             })""",
         )
-        before, after = (np.array(pixels).reshape(200, 300, 4)[..., :3] for pixels in shown)
-        expected = np.asarray(Stylizer(checkpoints / "sea.safetensors")(picture(0, 300, 200)), int)
-        assert np.abs(before - np.asarray(picture(0, 300, 200), int)).max() <= 1
-        assert np.abs(after - expected).max() <= 1 and np.abs(after - before).mean() > 5
-        with page.expect_download() as download:
-            page.click("#download")
-        download.value.save_as(tmp_path / "result.png")
-        assert np.array_equal(load_rgb(tmp_path / "result.png"), expected)
+        return [np.array(values).reshape(-1, 120, 4)[..., :3] for values in pixels]
 
-        page.reload()
-        upload(page, tmp_path / "large.png")
-        page.click("#restyle")
-        page.get_by_text("1 is the most").first.wait_for()
-        assert page.locator("#download").count() == 0
-        page.locator("#photograph").get_by_label("Clear").click()
-        upload(page, tmp_path / "photo.png")
-        page.click("#restyle")
-        page.wait_for_selector("#download")
-        page.get_by_text("1 is the most").wait_for(state="detached")
-    finally:
-        served.close()
-        served.folder.cleanup()
+    def result_is(expected: Image.Image) -> bool:
+        """Waits until the result is that picture."""
+        for _ in range(50):
+            if page.locator("#result img").count() == 2 and np.abs(shown()[1] - np.asarray(expected, int)).max() <= 1:
+                return True
+            page.wait_for_timeout(100)
+        return False
+
+    def styled(name: str, **controls) -> Image.Image:
+        return Stylizer(served.folder / "checkpoints" / f"{name}.safetensors")(picture(0, 120, 80), **controls)
+
+    def drop(where: str, file: Path) -> None:
+        page.set_input_files(f"{where} input[type=file]", file)
+        page.wait_for_selector(f"{where} img")
+
+    drop("#photograph", tmp_path / "photo.png")  # it shows, and its result by itself
+    assert result_is(styled("ink")) and np.abs(shown()[0] - np.asarray(picture(0, 120, 80), int)).max() <= 1
+    button = page.locator("#download").bounding_box()
+    assert button["y"] + button["height"] <= 900  # without scrolling
+    page.locator(".styles:visible button", has_text="Sea").click()
+    assert result_is(styled("sea"))
+    assert page.get_by_label("Style", exact=True).input_value() == "Sea"
+    page.locator("input[type=number]:visible").first.fill("0.5")
+    page.keyboard.press("Tab")
+    assert result_is(styled("sea", strength=0.5))
+    with page.expect_download() as download:
+        page.click("#download")
+    download.value.save_as(tmp_path / "result.png")
+    assert np.array_equal(load_rgb(tmp_path / "result.png"), styled("sea", strength=0.5))
+    assert download.value.suggested_filename == "photo_sea.png"
+
+    page.get_by_role("tab", name="Any painting").click()
+    assert page.locator("#painting").count() == 0
+    page.locator(".styles:visible button").first.click()
+    page.wait_for_selector("#painting img")  # asked for where the style needs one, with one to begin with
+    page.locator("#painting").get_by_label("Remove Image").click()
+    drop("#painting", tmp_path / "painting.png")
+    expected = Stylizer(served.folder / "checkpoints/any.safetensors", style=tmp_path / "painting.png")
+    assert result_is(expected(picture(0, 120, 80), strength=0.5, style_size=64))  # the least of the dial
+
+    page.get_by_label("Style", exact=True).click()
+    page.get_by_role("option", name="Ink").first.click()
+    page.locator("#left .selected", has_text="Ink").wait_for()  # marked, however it is chosen
+    page.wait_for_selector("#painting", state="detached")
+    page.locator("#second button.label-wrap").click()
+    page.locator("#second input").first.click()
+    page.get_by_role("option", name="Sea").last.click()
+    weights = Stylizer(*(served.folder / "checkpoints" / f"{name}.safetensors" for name in ("ink", "sea")))
+    assert result_is(weights(picture(0, 120, 80), strength=0.5))
+    canvas = page.locator("#mask canvas").first
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2 + 5, box["y"] + box["height"] / 2)
+    page.mouse.up()
+    ink, sea = (np.asarray(styled(name, strength=0.5), int) for name in ("ink", "sea"))
+    for _ in range(50):
+        after = shown()[1]
+        if np.abs(after - ink)[:, :8].max() <= 1 and np.abs(after - sea)[30:50, 50:70].max() <= 1:
+            break
+        page.wait_for_timeout(100)
+    assert np.abs(after - ink)[:, :8].max() <= 1 and np.abs(after - sea)[30:50, 50:70].max() <= 1
+
+    page.locator("#photograph").get_by_label("Remove Image").click()
+    drop("#photograph", tmp_path / "large.png")
+    page.get_by_text("1 is the most").first.wait_for()
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_onnx_runs_in_the_browser(browser, command, checkpoints, tmp_path):
@@ -344,61 +426,3 @@ def test_tensorboard_shows_its_pictures(browser, command, small_training, tmp_pa
     finally:
         board.terminate()
         board.wait()
-
-
-def test_the_page_offers_every_style(tmp_path, paintings, photographs):
-    random_arbitrary(tmp_path)
-    export(tmp_path / "many.safetensors", random_multi(), {"style": {"name": "a+b"}})
-    folder = tmp_path / "page"
-    folder.mkdir()
-    studio = Studio(tmp_path, folder, 1e6)
-    assert list(studio.styles) == ["any: your painting", "many: a", "many: b"] and len(studio.thumbnails()) == 3
-    photograph, rest = str(photographs / "00.jpg"), (Controls(),)
-    files = [studio.restyle(photograph, style, *rest)[1] for style in ("many: a", "many: b")]
-    files += [studio.restyle(photograph, "any: your painting", *rest, str(paintings / f"{i}.png"))[1] for i in range(2)]
-    assert len({Image.open(file).tobytes() for file in files}) == 4
-    with pytest.raises(UserError, match="Drop a painting too"):
-        studio.restyle(photograph, "any: your painting", *rest)
-    picture(0, 3000, 4).save(tmp_path / "long.png")  # enlarged to the net's 48 px it would have 36000 x 48
-    with pytest.raises(UserError, match="too long"):
-        studio.restyle(photograph, "any: your painting", *rest, str(tmp_path / "long.png"))
-    (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(UserError, match="cannot be"):
-        studio.restyle(photograph, "any: your painting", *rest, str(tmp_path / "text.png"))
-
-
-def test_the_last_paintings_are_looked_at_once(tmp_path, paintings, photographs, monkeypatch):
-    random_arbitrary(tmp_path)
-    looked = []
-    look = Painted.look
-    monkeypatch.setattr(Painted, "look", lambda self, p: looked.append(p.size) or look(self, p))
-    (tmp_path / "page").mkdir()
-    studio = Studio(tmp_path, tmp_path / "page", 1e6)
-
-    def restyle(painting: Path, controls: Controls) -> bytes:
-        (_, result), _ = studio.restyle(str(photographs / "00.jpg"), "any: your painting", controls, str(painting))
-        return result.tobytes()
-
-    copy = tmp_path / "upload.png"
-    copy.write_bytes((paintings / "0.png").read_bytes())
-    first = restyle(copy, Controls())
-    copy.unlink()
-    assert restyle(paintings / "0.png", Controls()) == first and len(looked) == 1
-    assert restyle(paintings / "0.png", Controls(style_size=64)) != first and len(looked) == 2  # the upload is gone
-    others = [restyle(paintings / f"{i}.png", Controls()) for i in (1, 2)]
-    assert first not in others and len(studio.kept) == 2 and len(looked) == 4
-    assert restyle(paintings / "0.png", Controls()) == first and len(looked) == 5
-
-
-def test_each_checkpoint_is_read_once(tmp_path, paintings, photographs, monkeypatch):
-    random_arbitrary(tmp_path)
-    export(tmp_path / "many.safetensors", random_multi(("a", "b", "c")), {"style": {"name": "a+b+c"}})
-    export(tmp_path / "one.safetensors", TransformNet(width=4), {"style": {"name": "one"}})
-    read = []
-    monkeypatch.setattr(checkpoint, "safe_open", lambda file, **options: read.append(file) or safe_open(file, **options))
-    (tmp_path / "page").mkdir()
-    studio = Studio(tmp_path, tmp_path / "page", 1e6)
-    studio.thumbnails()
-    for name in studio.styles:
-        studio.restyle(str(photographs / "00.jpg"), name, Controls(), str(paintings / "0.png"))
-    assert len(studio.styles) == 5 and sorted(file.stem for file in read) == ["any", "many", "one"]
