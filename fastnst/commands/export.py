@@ -2,13 +2,14 @@
 
 import copy
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from fastnst.checkpoint import choose_style, load_net
-from fastnst.commands.options import check_flags, path_of, style_of, title_of
+from fastnst.commands.options import as_path, check_flags, path_of, style_of, title_of
 from fastnst.errors import UserError
 from fastnst.files import check_writable
 from fastnst.inference.export import SUFFIX, Product, export_checkpoint, export_product, largest_difference, load_exported
+from fastnst.models.net import Net
 from fastnst.models.regions import Regions
 from fastnst.web.browser.bundle import export_page
 
@@ -20,8 +21,8 @@ def export(cfg: DictConfig) -> None:
     if cfg.processing not in ("inside", "outside"):
         raise UserError(f"processing={cfg.processing}: give inside or outside")
     check_flags(cfg, "half", "page")
-    if cfg.page and (cfg.format, cfg.processing) != ("onnx", "inside"):
-        raise UserError("page=true: the page runs format=onnx with processing=inside")
+    if cfg.page:
+        return _page(cfg)
     checkpoint, path, suffix = path_of(cfg, "ckpt"), path_of(cfg, "out"), SUFFIX[cfg.format]
     style = style_of(cfg)
     whole, info = load_net(checkpoint)
@@ -49,7 +50,25 @@ def export(cfg: DictConfig) -> None:
     call, _ = load_exported(path, cfg.format)
     print(f"largest difference from the checkpoint in float32: {largest_difference(call, net, inside):.3g} / 255")
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
-    if cfg.page:
-        folder = path.with_name(f"{path.stem}_page")
-        export_page(path, folder)
-        print(f"{folder}: serve it with python -m http.server --directory {folder}")
+
+
+def _page(cfg: DictConfig) -> None:
+    if (cfg.format, cfg.processing, cfg.half) != ("onnx", "inside", False):
+        raise UserError("page=true: the page runs format=onnx with processing=inside, and its weights are in half precision")
+    paths = [as_path(path, "ckpt") for path in (cfg.ckpt if OmegaConf.is_list(cfg.ckpt) else [cfg.ckpt])]
+    style, out = style_of(cfg), path_of(cfg, "out")
+    nets: dict[str, tuple[Net, dict]] = {}
+    for path in paths:
+        net, info = load_net(path)
+        if style is not None:
+            net = choose_style(net, info, path, style).at(1.0)
+            if isinstance(net, Regions):
+                raise UserError("style: an exported file takes no masks; give a style, or shares of several")
+        nets[path.stem] = net, info
+    if not nets:
+        raise UserError("ckpt=[]: give a checkpoint")
+    folder = out.with_name(f"{out.stem}_page") if out.suffix == ".onnx" else out / f"{'+'.join(nets)}_page"
+    check_writable(folder)
+    export_page(nets, folder)
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    print(f"{folder}: {size / 1e6:.1f} MB; serve it with python {folder / 'serve.py'}")
