@@ -1,14 +1,28 @@
 """Exports a checkpoint to another runtime, and tries what it has written: read `export` from top to bottom."""
 
 import copy
+from collections.abc import Callable
 
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from fastnst.checkpoint import choose_style, load_net
 from fastnst.commands.options import as_path, check_flags, path_of, style_of, title_of
 from fastnst.errors import UserError
 from fastnst.files import check_writable
-from fastnst.inference.export import SUFFIX, Product, export_checkpoint, export_product, largest_difference, load_exported
+from fastnst.inference.export import (
+    SUFFIX,
+    Predictor,
+    Product,
+    export_checkpoint,
+    export_predictor,
+    export_product,
+    largest_difference,
+    load_exported,
+)
+from fastnst.models.arbitrary import ArbitraryNet
+from fastnst.models.conditional import StyledNet
 from fastnst.models.net import Net
 from fastnst.models.regions import Regions
 from fastnst.web.browser.bundle import export_page
@@ -26,7 +40,8 @@ def export(cfg: DictConfig) -> None:
     checkpoint, path, suffix = path_of(cfg, "ckpt"), path_of(cfg, "out"), SUFFIX[cfg.format]
     style = style_of(cfg)
     whole, info = load_net(checkpoint)
-    if cfg.format == "safetensors" and style is None:
+    takes_embeddings = cfg.format == "onnx" and style is None and isinstance(whole, StyledNet)
+    if takes_embeddings or (cfg.format == "safetensors" and style is None):
         net = whole.fold(whole.first_row())  # one of its styles, to try the file with
     else:
         net = choose_style(whole, info, checkpoint, style).at(1.0)
@@ -45,11 +60,24 @@ def export(cfg: DictConfig) -> None:
             export_checkpoint(copy.deepcopy(net), cfg.half, path, info, title_of(style))
     else:
         inside = cfg.processing == "inside"
-        product = Product(copy.deepcopy(net), inside, cfg.half).eval()
-        export_product(product, cfg.format, path, info | {"processing": cfg.processing, "half": cfg.half})
+        info |= {"processing": cfg.processing, "half": cfg.half}
+        if takes_embeddings:
+            info["embeddings"] = {style: whole.first_row(style).tolist() for style in whole.styles}
+        exported = whole if takes_embeddings else net
+        export_product(Product(copy.deepcopy(exported), inside, cfg.half).eval(), cfg.format, path, info)
     call, _ = load_exported(path, cfg.format)
+    if takes_embeddings:
+        call = _with(call, whole.first_row())
     print(f"largest difference from the checkpoint in float32: {largest_difference(call, net, inside):.3g} / 255")
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+    if takes_embeddings and isinstance(whole, ArbitraryNet):
+        path = path.with_name(f"{path.stem}_painting.onnx")
+        export_predictor(Predictor(whole, info, checkpoint, inside).eval(), path, info)
+        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, from a painting to its embedding")
+
+
+def _with(call: Callable[..., np.ndarray], row: Tensor) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda pictures: call(pictures, row.numpy())
 
 
 def _page(cfg: DictConfig) -> None:
