@@ -120,7 +120,7 @@ def difference(folder, source, result):
 def test_the_camera_is_painted_as_python_does(visit, folder, address, tmp_path):
     page, asked = visit(), []
     page.on("request", lambda request: asked.append(request.url))
-    page.get_by_label("Size").select_option("256")
+    page.locator("#size").select_option("256")
     page.get_by_role("button", name="Camera").click()
     source, result = latest(page)
     assert source.shape == (120, 160, 3) and difference(folder, source, result) <= 2
@@ -143,7 +143,7 @@ def test_a_painting_dropped_changes_the_picture(visit, folder, tmp_path):
     picture(0, 150, 101).save(tmp_path / "photo.png")
     picture(7, 80, 72).save(tmp_path / "painting.png")
     page = visit()
-    page.get_by_label("Size").select_option("256")
+    page.locator("#size").select_option("256")
     page.set_input_files("#file", tmp_path / "photo.png")
     source, before = latest(page, "150 x 101 px")
     assert np.abs(source - np.asarray(picture(0, 150, 101), int)).max() == 0
