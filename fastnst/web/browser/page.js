@@ -118,7 +118,9 @@ async function dial() {
   while (again) {
     again = false;
     const style = chosen();
-    if (style.bitmap) style.row = await look(style.net, await createImageBitmap(style.bitmap), value("style-size"), 3 ** value("style-weight"));
+    if (!style.bitmap) continue;
+    const weight = 3 ** value("style-weight");
+    style.row = await look(style.net, await createImageBitmap(style.bitmap), value("style-size"), weight);
     changed = true;
   }
   looking = false;
@@ -144,7 +146,8 @@ function adapt(milliseconds, width, height) {
 
 function show({ source, result }) {
   const picture = get("compare").checked ? source : result;
-  if (canvas.width !== picture.width || canvas.height !== picture.height) [canvas.width, canvas.height] = [picture.width, picture.height];
+  const { width, height } = picture;
+  if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
   context.putImageData(picture, 0, 0);
 }
 
@@ -233,6 +236,7 @@ for (const id of ["style-size", "style-weight"]) listen(id, "input", () => dial(
 listen("style-form", "input", () => {
   changed = true;
   get("dials").hidden = !chosen().bitmap;
+  get("blend").disabled = !second();
   lookAtOwn().catch(error => say(error.message));
 });
 addEventListener("dragover", event => event.preventDefault());
@@ -246,7 +250,9 @@ addEventListener("drop", event => {
 
 for (const name of Object.keys(nets)) {
   const row = nets[name].numbers ? await embeddings(name) : () => null;
-  for (const style of styles.filter(({ net }) => net === name)) addStyle({ ...style, row: row(style.row), thumbnail: `nets/${name}_${style.row}.jpg` });
+  for (const style of styles.filter(({ net }) => net === name)) {
+    addStyle({ ...style, row: row(style.row), thumbnail: `nets/${name}_${style.row}.jpg` });
+  }
 }
 get("styles").querySelector("input").checked = true;
 const zeroShot = Object.values(nets).find(({ painting }) => painting);
