@@ -40,8 +40,9 @@ def export(cfg: DictConfig) -> None:
     checkpoint, path, suffix = path_of(cfg, "ckpt"), path_of(cfg, "out"), SUFFIX[cfg.format]
     style = style_of(cfg)
     whole, info = load_net(checkpoint)
-    takes_embeddings = cfg.format == "onnx" and style is None and isinstance(whole, StyledNet)
-    if takes_embeddings or (cfg.format == "safetensors" and style is None):
+    # With the embedding as an input, and all styles in one file.
+    styled = whole if cfg.format == "onnx" and style is None and isinstance(whole, StyledNet) else None
+    if styled is not None or (cfg.format == "safetensors" and style is None):
         net = whole.fold(whole.first_row())  # one of its styles, to try the file with
     else:
         net = choose_style(whole, info, checkpoint, style).at(1.0)
@@ -61,18 +62,18 @@ def export(cfg: DictConfig) -> None:
     else:
         inside = cfg.processing == "inside"
         info |= {"processing": cfg.processing, "half": cfg.half}
-        if takes_embeddings:
-            info["embeddings"] = {style: whole.first_row(style).tolist() for style in whole.styles}
-        exported = whole if takes_embeddings else net
+        if styled is not None:
+            info["embeddings"] = {name: styled.first_row(name).tolist() for name in styled.styles}
+        exported = net if styled is None else styled
         export_product(Product(copy.deepcopy(exported), inside, cfg.half).eval(), cfg.format, path, info)
     call, _ = load_exported(path, cfg.format)
-    if takes_embeddings:
-        call = _with(call, whole.first_row())
+    if styled is not None:
+        call = _with(call, styled.first_row())
     print(f"largest difference from the checkpoint in float32: {largest_difference(call, net, inside):.3g} / 255")
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
-    if takes_embeddings and isinstance(whole, ArbitraryNet):
+    if isinstance(styled, ArbitraryNet):
         path = path.with_name(f"{path.stem}_painting.onnx")
-        export_predictor(Predictor(whole, info, checkpoint, inside).eval(), path, info)
+        export_predictor(Predictor(styled, info, checkpoint, inside).eval(), path, info)
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, from a painting to its embedding")
 
 
@@ -89,9 +90,10 @@ def _page(cfg: DictConfig) -> None:
     for path in paths:
         net, info = load_net(path)
         if style is not None:
-            net = choose_style(net, info, path, style).at(1.0)
-            if isinstance(net, Regions):
+            one = choose_style(net, info, path, style).at(1.0)
+            if isinstance(one, Regions):
                 raise UserError("style: an exported file takes no masks; give a style, or shares of several")
+            net = one
         nets[path.stem] = net, info
     if not nets:
         raise UserError("ckpt=[]: give a checkpoint")
