@@ -86,7 +86,7 @@ class ArbitraryNet(StyledNet):
         found = _moments(self.layers(row, reference * 2 - 1))
         wanted = _moments(self.body.before_output(painting))
         covariance = found[1] + 1e-3 * torch.eye(3).to(found[1])
-        root, inverse = (_spectral(covariance, lambda x, power=power: x**power) for power in (0.5, -0.5))
+        root, inverse = _spectral(covariance, torch.sqrt), _spectral(covariance, torch.rsqrt)
         between = inverse @ _spectral(root @ wanted[1] @ root, lambda x: x.clamp_min(0).sqrt()) @ inverse
         linear = _spectral(between, lambda x: x.clamp(1 / MOST_STRETCH, MOST_STRETCH))
         *numbers, matrix, shift = row.split(self.parts)
