@@ -49,7 +49,8 @@ def export_page(nets: Mapping[str, tuple[Net, dict]], folder: Path) -> None:
         for i, (style, row) in enumerate(rows.items()):
             thumbnail = Stylizer((net.fold(row), info))(sample).resize(THUMBNAIL)
             save(thumbnail, folder / f"nets/{name}_{i}.jpg")
-            page["styles"].append({"net": name, "row": i, "title": title_of(style)})
+            title = f"{title_of(name)}: {title_of(style)}" if net.any_painting else title_of(style)
+            page["styles"].append({"net": name, "row": i, "title": title})
     write_bytes(folder / "styles.json", json.dumps(page).encode())
     for file_name in PAGE_FILES:
         write_bytes(folder / file_name, Path(__file__).with_name(file_name).read_bytes())

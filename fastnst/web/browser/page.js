@@ -159,7 +159,7 @@ async function frame() {
   state.latest = answer;
   show(answer);
   const now = performance.now();
-  frames = [...frames.filter(time => now - time < 2000), now];
+  frames = [...frames.filter((time, i) => now - time < 2000 || i === frames.length - 1), now];
   if (source.moves || wasChanged) adapt(answer.milliseconds, width, height);
   const rate = frames.length > 1 ? (1000 * (frames.length - 1) / (now - frames[0])).toFixed(1) : "-";
   const speed = source.moves ? `${rate} frames a second` : `${(answer.milliseconds / 1000).toFixed(2)} s`;
