@@ -1,24 +1,32 @@
 """Exports a checkpoint to another runtime, and tries what it has written: read `export` from top to bottom."""
 
 import copy
+from collections.abc import Callable
 
-from omegaconf import DictConfig
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from fastnst.checkpoint import choose_style, load_net
-from fastnst.commands.options import check_flags, path_of, style_of, title_of
+from fastnst.commands.options import as_path, check_flags, path_of, style_of, title_of
 from fastnst.errors import UserError
 from fastnst.files import check_writable, write_bytes
 from fastnst.inference.card import card
 from fastnst.inference.export import (
     SUFFIX,
+    Predictor,
     Product,
     export_checkpoint,
+    export_predictor,
     export_product,
     largest_difference,
     load_exported,
     sizes_of,
     time_a_pass,
 )
+from fastnst.models.arbitrary import ArbitraryNet
+from fastnst.models.conditional import StyledNet
+from fastnst.models.net import Net
 from fastnst.models.regions import Regions
 from fastnst.shipped import checkpoint_file
 from fastnst.web.browser.bundle import export_page
@@ -33,12 +41,14 @@ def export(cfg: DictConfig) -> None:
     check_flags(cfg, "half", "page")
     if cfg.format == "executorch" and cfg.half:
         raise UserError("half=true: ExecuTorch's results are wrong then; leave it out")
-    if cfg.page and (cfg.format, cfg.processing) != ("onnx", "inside"):
-        raise UserError("page=true: the page runs format=onnx with processing=inside")
+    if cfg.page:
+        return _page(cfg)
     checkpoint, path, suffix = path_of(cfg, "ckpt"), path_of(cfg, "out"), SUFFIX[cfg.format]
     style = style_of(cfg)
     whole, info = load_net(checkpoint)
-    if cfg.format == "safetensors" and style is None:
+    # With the embedding as an input, and all styles in one file.
+    styled = whole if cfg.format == "onnx" and style is None and isinstance(whole, StyledNet) else None
+    if styled is not None or (cfg.format == "safetensors" and style is None):
         net = whole.fold(whole.first_row())  # one of its styles, to try the file with
     else:
         net = choose_style(whole, info, checkpoint, style).at(1.0)
@@ -57,11 +67,14 @@ def export(cfg: DictConfig) -> None:
             export_checkpoint(copy.deepcopy(net), cfg.half, path, info, title_of(style))
     else:
         inside = cfg.processing == "inside"
-        product = Product(copy.deepcopy(net), inside, cfg.half).eval()
-        export_product(
-            product, cfg.format, path, info | {"processing": cfg.processing, "half": cfg.half, "width": net.channels}
-        )
+        info |= {"processing": cfg.processing, "half": cfg.half, "width": net.channels}
+        if styled is not None:
+            info["embeddings"] = {name: styled.first_row(name).tolist() for name in styled.styles}
+        exported = net if styled is None else styled
+        export_product(Product(copy.deepcopy(exported), inside, cfg.half).eval(), cfg.format, path, info)
     call, _ = load_exported(path, cfg.format)
+    if styled is not None:
+        call = _with(call, styled.first_row())
     difference = f"{largest_difference(call, net, inside, sizes_of(cfg.format)):.3g} / 255"
     print(f"largest difference from the checkpoint in float32: {difference}")
     known = info if style is None else info | {"style": info.get("style", {}) | {"name": title_of(style)}}
@@ -70,7 +83,34 @@ def export(cfg: DictConfig) -> None:
     write_bytes(about, card(checkpoint_file(checkpoint), path, cfg.format, known, measured).encode())
     print(f"{about}: its card")
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
-    if cfg.page:
-        folder = path.with_name(f"{path.stem}_page")
-        export_page(path, folder)
-        print(f"{folder}: serve it with python -m http.server --directory {folder}")
+    if isinstance(styled, ArbitraryNet):
+        path = path.with_name(f"{path.stem}_painting.onnx")
+        export_predictor(Predictor(styled, info, checkpoint, inside).eval(), path, info)
+        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, from a painting to its embedding")
+
+
+def _with(call: Callable[..., np.ndarray], row: Tensor) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda pictures: call(pictures, row.numpy())
+
+
+def _page(cfg: DictConfig) -> None:
+    if (cfg.format, cfg.processing, cfg.half) != ("onnx", "inside", False):
+        raise UserError("page=true: the page runs format=onnx with processing=inside, and its weights are in half precision")
+    paths = [as_path(path, "ckpt") for path in (cfg.ckpt if OmegaConf.is_list(cfg.ckpt) else [cfg.ckpt])]
+    style, out = style_of(cfg), path_of(cfg, "out")
+    nets: dict[str, tuple[Net, dict]] = {}
+    for path in paths:
+        net, info = load_net(path)
+        if style is not None:
+            one = choose_style(net, info, path, style).at(1.0)
+            if isinstance(one, Regions):
+                raise UserError("style: an exported file takes no masks; give a style, or shares of several")
+            net = one
+        nets[path.stem] = net, info
+    if not nets:
+        raise UserError("ckpt=[]: give a checkpoint")
+    folder = out.with_name(f"{out.stem}_page") if out.suffix == ".onnx" else out / f"{'+'.join(nets)}_page"
+    check_writable(folder)
+    export_page(nets, folder)
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    print(f"{folder}: {size / 1e6:.1f} MB; serve it with python {folder / 'serve.py'}")

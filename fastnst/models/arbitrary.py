@@ -64,34 +64,36 @@ class ArbitraryNet(StyledNet):
         """photographs: (N, 3, H, W) in 0-1. pooled, style_weight: as in `predict`. Returns the same shape."""
         return self.restyle(photographs, self.predict(pooled, style_weight))
 
-    def predict(self, pooled: Tensor, style_weight: float = 1.0) -> Tensor:
+    def predict(self, pooled: Tensor, style_weight: float | Tensor = 1.0) -> Tensor:
         """Embeddings, (N, numbers), of paintings given by `Pooling`, (N, 1920).
 
         style_weight: how much the paintings' style counts against the photographs' content, in units of the weight in
-        training, from 1 / MOST_WEIGHT to MOST_WEIGHT.
+        training, from 1 / MOST_WEIGHT to MOST_WEIGHT; a number, or a tensor of one.
         """
         # -4 to 4: one input among a hundred, which all embeddings are to obey. From -1 to 1 training hardly heeded it.
-        dial = pooled.new_full((len(pooled), 1), 4 * math.log(style_weight) / math.log(MOST_WEIGHT))
+        dial = 4 * torch.as_tensor(style_weight).to(pooled).log() / math.log(MOST_WEIGHT)
+        dial = dial.reshape(1, 1).expand(len(pooled), 1)
         return self.head(torch.cat([self.seen(pooled), dial], dim=1))
 
     @torch.no_grad()
-    def colored(self, row: Tensor, painting: Tensor) -> Tensor:
+    def colored(self, row: Tensor, painting: Tensor, reference: Tensor | None = None) -> Tensor:
         """The embedding, (numbers,), with other colours: on the reference picture their mean and covariance become the
-        painting's, (1, 3, H, W) in 0-1.
+        painting's, (1, 3, H, W) in 0-1. reference: that picture, where it is at hand.
 
         What the head predicts is paler than the painting. The last convolution's input is normalized, and so its colours
         hardly depend on the photograph. So one picture tells the linear map from them to the painting's, which is that of
         Pitie and Kokaram 2007, and the embedding's colour matrix and shift take it up: a pass costs what it did.
         docs/notebook.md has what that gains.
         """
-        net, picture = self.fold(row).to(memory_format=torch.channels_last), reference_picture().to(row) * 2 - 1
+        reference = reference_picture().to(row) if reference is None else reference
         with quickly():
-            results = net.layers(picture.contiguous(memory_format=torch.channels_last))
-        wanted, found = (_moments(x) for x in (net.before_output(painting), results))
-        root = _root(found[1] + 1e-3 * torch.eye(3).to(found[1]))
-        inverse = torch.linalg.inv(root)
-        stretches, axes = torch.linalg.eigh(inverse @ _root(root @ wanted[1] @ root) @ inverse)
-        linear = (axes * stretches.clamp(1 / MOST_STRETCH, MOST_STRETCH)) @ axes.T
+            results = self.layers(row, (reference * 2 - 1).contiguous(memory_format=torch.channels_last))
+        found = _moments(results)
+        wanted = _moments(self.body.before_output(painting))
+        covariance = found[1] + 1e-3 * torch.eye(3).to(found[1])
+        root, inverse = _spectral(covariance, torch.sqrt), _spectral(covariance, torch.rsqrt)
+        between = inverse @ _spectral(root @ wanted[1] @ root, lambda x: x.clamp_min(0).sqrt()) @ inverse
+        linear = _spectral(between, lambda x: x.clamp(1 / MOST_STRETCH, MOST_STRETCH))
         *numbers, matrix, shift = row.split(self.parts)
         shift = linear @ shift.to(linear) + wanted[0] - linear @ found[0]
         return torch.cat([*numbers, (linear @ matrix.view(3, 3).to(linear)).flatten().to(row), shift.to(row)])
@@ -145,14 +147,21 @@ class ArbitraryNet(StyledNet):
     ) -> "Painted":
         if shares is None:
             raise UserError(f"{path} takes any painting: give style=painting.jpg")
+        network, size = self.eye(info, path)
+        return Painted(self, network, shares, size, masks)
+
+    def eye(self, info: dict, path: str | Path) -> tuple[LossNetwork, int]:
+        """What it looks at paintings with: the loss network of its training, and px of their short side there.
+
+        info, path: the checkpoint's. Raises UserError if that does not say so.
+        """
         try:
             network, size = info["objective"]["loss_network"], info["style"]["size"]
             if not is_whole(size, 16) or size > MOST_SIZE:
                 raise UserError(f"{path}: wants paintings of {str(size):.20} px; from 16 to {MOST_SIZE} are possible")
-            network = LossNetwork(network["weights"], network["network"], STYLE_LAYERS)
+            return LossNetwork(network["weights"], network["network"], STYLE_LAYERS), size
         except (KeyError, TypeError) as error:
             raise UserError(f"{path}: does not say what loss network it was trained with ({error!r})") from None
-        return Painted(self, network, shares, size, masks)
 
     def pick_painting(self, style: str, painting: Path, info: dict, path: Path) -> TransformNet:
         net = self.pick({str(painting): 1.0}, info, path).at(1.0)
@@ -161,20 +170,45 @@ class ArbitraryNet(StyledNet):
 
 
 def quickly() -> torch.autocast:
-    """Within it the CPU computes in bfloat16 if it has instructions for it; for what counts by its moments alone."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=native_bfloat16())
+    """Within it the CPU computes in bfloat16 if it has instructions for it; for what counts by its moments alone.
+
+    Not in what is exported, which runs elsewhere.
+    """
+    return torch.autocast("cpu", torch.bfloat16, enabled=native_bfloat16() and not torch.compiler.is_compiling())
 
 
 def _moments(pictures: Tensor) -> tuple[Tensor, Tensor]:
     """Mean, (3,), and covariance, (3, 3), of the colours of areas of 4 x 4 px, in float64. pictures: (1, 3, H, W)."""
     colors = F.avg_pool2d(pictures, 4)[0].flatten(1).double()
-    return colors.mean(1), torch.cov(colors, correction=0)
+    mean = colors.mean(1)
+    centred = colors - mean[:, None]
+    return mean, centred @ centred.T / colors.shape[1]
 
 
-def _root(covariance: Tensor) -> Tensor:
-    """The symmetric square root of a covariance, (3, 3)."""
-    squares, axes = torch.linalg.eigh(covariance)
-    return (axes * squares.clamp_min(0).sqrt()) @ axes.T
+def _spectral(matrix: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """A symmetric matrix, (3, 3), whose eigenvalues are the function's of the given one's."""
+    values, axes = _eigh(matrix)
+    return (axes * function(values)) @ axes.T
+
+
+def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, (3,), in no order, and eigenvectors of a symmetric matrix, (3, 3), by Jacobi's rotations.
+
+    ONNX has no operator for torch.linalg.eigh. Four sweeps give all digits of float64.
+    """
+    axes = torch.eye(3).to(matrix)
+    for p, q in 4 * [(0, 1), (0, 2), (1, 2)]:
+        plane, quarter = torch.zeros(2, 3, 3)  # constants: an exported file has few nodes for each rotation
+        plane[p, p] = plane[q, q] = quarter[p, q] = 1
+        quarter[q, p] = -1
+        plane, quarter = plane.to(matrix), quarter.to(matrix)
+        difference, twice = matrix[q, q] - matrix[p, p], 2 * matrix[p, q]
+        length = difference.abs() + (difference.square() + twice.square() + 1e-300).sqrt()
+        tangent = torch.where(difference < 0, -twice, twice) / length
+        cosine = 1 / (tangent.square() + 1).sqrt()
+        rotation = torch.eye(3).to(matrix) + (cosine - 1) * plane + tangent * cosine * quarter
+        matrix, axes = rotation.T @ matrix @ rotation, axes @ rotation
+    return matrix.diagonal(), axes
 
 
 def _without_dial(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from fastnst.errors import UserError
 from fastnst.models.dials import scaled
@@ -88,6 +89,8 @@ class StyledNet(Net):
         norms = [module for module in self.body.modules() if isinstance(module, ConditionalNorm)]
         self.parts = [norm.channels for norm in norms for _ in range(2)] + [9, 3]
         self.numbers = sum(self.parts)
+        with torch.device("meta"):  # in a list: no part of this net, and without weights
+            self.plain = [TransformNet(**self.body.architecture)]
 
     def restyle(self, photographs: Tensor, rows: Tensor) -> Tensor:
         """photographs: (N, 3, H, W) in 0-1. rows: embeddings, (N, numbers). Returns the same as `TransformNet` does."""
@@ -97,20 +100,27 @@ class StyledNet(Net):
 
     def fold(self, row: Tensor) -> TransformNet:
         """The ordinary net of one embedding, (numbers,), in eval mode."""
-        architecture = self.body.architecture
         with torch.device("meta"):  # all weights are given below: random ones take longer than a small pass
-            net = TransformNet(**architecture)
+            net = TransformNet(**self.body.architecture)
         net.to_empty(device=row.device).load_state_dict(self.body.state_dict(), strict=False)
-        norms = [module for module in net.modules() if isinstance(module, nn.InstanceNorm2d)]
-        *parts, matrix, colors = row.detach().split(self.parts)
-        with torch.no_grad():
-            for norm, scale, shift in zip(norms, parts[::2], parts[1::2], strict=True):
-                norm.weight.copy_(scale)
-                norm.bias.copy_(shift)
-            (weight, bias), matrix = net.layers[-1].parameters(), matrix.view(3, 3)
-            weight.copy_(torch.einsum("ij,jchw->ichw", matrix, weight))
-            bias.copy_(matrix @ bias + colors)
+        net.load_state_dict(self.weights(row.detach()), strict=False)
         return net.eval()
+
+    def layers(self, row: Tensor, x: Tensor) -> Tensor:
+        """What the layers of that net make of x, (N, 3, H, W) in -1 to 1: the same shape, before `TransformNet.output`."""
+        state = dict(self.body.named_parameters()) | self.weights(row)
+        return functional_call(self.plain[0].layers, {key.removeprefix("layers."): w for key, w in state.items()}, (x,))
+
+    def weights(self, row: Tensor) -> dict[str, Tensor]:
+        """What an embedding, (numbers,), decides of the ordinary net's state: each normalization, the last convolution."""
+        *parts, matrix, colors = row.split(self.parts)
+        norms = [name for name, module in self.body.named_modules() if isinstance(module, ConditionalNorm)]
+        numbers = zip(norms, parts[::2], parts[1::2], strict=True)
+        folded = {f"{name}.{part}": x for name, *both in numbers for part, x in zip(("weight", "bias"), both, strict=True)}
+        last, matrix = f"layers.{len(self.body.layers) - 1}", matrix.view(3, 3)
+        weight, bias = self.body.get_parameter(f"{last}.weight"), self.body.get_parameter(f"{last}.bias")
+        turned = (matrix @ weight.detach().flatten(1)).view_as(weight)
+        return folded | {f"{last}.weight": turned, f"{last}.bias": matrix @ bias.detach() + colors}
 
     def divide(self, rows: Iterable[Tensor], masks: Sequence[Image.Image]) -> Regions:
         """The net of several embeddings, (numbers,) each, that are chosen for each pixel by their masks."""

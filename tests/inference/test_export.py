@@ -169,3 +169,16 @@ def test_a_checkpoint_of_all_styles_in_half_precision(command, tmp_path, paintin
         assert files[1].stat().st_size < 0.7 * files[0].stat().st_size
         whole, half = (np.asarray(fastnst.load(file, style=style)(photograph), int) for file in files)
         assert abs(whole - half).max() <= 3
+
+
+def test_onnx_takes_an_embedding(command, tmp_path):
+    net = random_multi()
+    write_checkpoint(tmp_path / "multi.safetensors", net, {"style": {"name": "a+b", "size": 48}})
+    status, out, err = command(main, "ckpt=multi.safetensors", "out=net.onnx")
+    assert status == 0 and "/ 255" in out, err
+    call, info = load_exported(tmp_path / "net.onnx", "onnx")
+    row = 0.5 * (np.array(info["embeddings"]["a"]) + np.array(info["embeddings"]["b"]))
+    photograph = picture(3, 50, 34)
+    result = call(np.asarray(photograph)[None], row.astype(np.float32))[0]
+    expected = fastnst.load(tmp_path / "multi.safetensors", style={"a": 0.5, "b": 0.5})(photograph)
+    assert abs(np.asarray(expected, int) - result).max() <= 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import random_arbitrary
+from conftest import random, random_arbitrary
 
 from fastnst.checkpoint import load_style
 from fastnst.errors import UserError
@@ -14,7 +14,7 @@ from fastnst.losses.layer_names import STYLE_LAYERS
 from fastnst.losses.terms import reference_picture
 from fastnst.losses.vgg import LossNetwork
 from fastnst.models import arbitrary
-from fastnst.models.arbitrary import AXES, MOST_STRETCH, POOLED, ArbitraryNet, Painted, Pooling
+from fastnst.models.arbitrary import AXES, MOST_STRETCH, POOLED, ArbitraryNet, Painted, Pooling, _eigh
 from fastnst.models.dials import MOST_WEIGHT
 from fastnst.training.module import AnyPainting
 
@@ -97,3 +97,16 @@ def test_a_row_is_predicted_from_the_painting(tmp_path, paintings):
     pooled = Pooling(network)(network(torch.rand(1, 3, 48, 48), STYLE_LAYERS))
     folded = net.fold(net.predict(pooled)[0])
     torch.testing.assert_close(net(photographs, pooled), folded(photographs), atol=1e-5, rtol=0)
+
+
+def test_eigenvectors_of_symmetric_matrices():
+    for matrix in (
+        random(3, 3),
+        torch.eye(3, dtype=torch.float64),
+        random(3, 1) @ random(1, 3),
+        torch.zeros(3, 3, dtype=torch.float64),
+    ):
+        matrix = matrix @ matrix.T
+        values, axes = _eigh(matrix)
+        torch.testing.assert_close((axes * values) @ axes.T, matrix, atol=1e-9, rtol=0)
+        torch.testing.assert_close(axes @ axes.T, torch.eye(3).to(matrix), atol=1e-6, rtol=0)

@@ -1,7 +1,6 @@
 """The page: what it does without a browser, and all of it in a real one."""
 
 import contextlib
-import functools
 import http.client
 import http.server
 import json
@@ -11,7 +10,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -25,7 +23,6 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from fastnst.checkpoint import export
-from fastnst.commands.entry import export as export_main
 from fastnst.commands.entry import serve as main
 from fastnst.commands.entry import train
 from fastnst.commands.serve import serve, trainings_of
@@ -366,38 +363,6 @@ def test_drop_choose_compare_download(browser, served, tmp_path):
     page.get_by_text("1 is the most").first.wait_for()
     page.set_viewport_size({"width": 390, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-
-
-def test_onnx_runs_in_the_browser(browser, command, checkpoints, tmp_path):
-    if shutil.which("npm") is None:
-        pytest.skip("there is no npm here to fetch onnxruntime-web with")
-    status, out, err = command(export_main, "ckpt=checkpoints/sea.safetensors", "page=true")
-    if "needs npm and its registry" in err:
-        pytest.skip("npm's registry cannot be reached")
-    assert status == 0, err
-    site = tmp_path / "exported/sea_page"
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(http.server.SimpleHTTPRequestHandler, directory=site)
-    )
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        picture(0, 150, 101).save(tmp_path / "photo.png")
-        (tmp_path / "text.png").write_text("no picture")
-        page, asked = browser.new_page(), []
-        page.on("request", lambda request: asked.append(request.url))
-        address = f"http://127.0.0.1:{server.server_port}/"
-        page.goto(address)
-        page.get_by_text("Choose a photograph.").wait_for(timeout=60_000)
-        page.set_input_files("#photograph", tmp_path / "photo.png")
-        page.get_by_text("150 x 101 px in").wait_for(timeout=60_000)
-        pixels = page.evaluate("[...result.getContext('2d').getImageData(0, 0, 150, 101).data]")
-        expected = np.asarray(Stylizer(checkpoints / "sea.safetensors")(picture(0, 150, 101)), int)
-        assert np.abs(np.array(pixels).reshape(101, 150, 4)[..., :3] - expected).max() <= 1
-        page.set_input_files("#photograph", tmp_path / "text.png")
-        page.get_by_text("This file is not a picture.").wait_for()
-        assert all(url.startswith((address, "data:", "blob:")) for url in asked)  # nothing from elsewhere
-    finally:
-        server.shutdown()
 
 
 def test_tensorboard_shows_its_pictures(browser, command, small_training, tmp_path):
