@@ -27,12 +27,15 @@ class OnnxNet:
         try:
             self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
             self.info = json.loads(self.session.get_modelmeta().custom_metadata_map["fastnst"])
-            self.channels = int(self.info.get("width", 32))  # files of 0.2.0 do not tell
-            (pictures,), (_,) = self.session.get_inputs(), self.session.get_outputs()
+            self.channels = int(self.info.get("width", 32))  # files of 0.1.0 do not tell
+            pictures, *more = self.session.get_inputs()
+            (_,) = self.session.get_outputs()
             self.inside = {"tensor(uint8)": True, "tensor(float)": False}[pictures.type]
         except Exception as error:  # the runtime's own classes come from its C++ alone
             reason = line_of(error)[:200]
             raise UserError(f"{path}: not a net that scripts/export.py wrote, or a damaged one ({reason})") from None
+        if more:
+            raise UserError(f"{path}: takes an embedding beside the picture; export one style of it, with style=NAME")
         self.path, self.name = path, pictures.name
 
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
