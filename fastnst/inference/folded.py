@@ -12,6 +12,7 @@ A convolution behind an enlargement is computed on the small map, with four time
 2 x 2 px. The last convolution gives 2 x 2 px at a time, too: its three outputs alone would leave a CPU's vectors idle.
 """
 
+import copy
 from collections.abc import Iterator
 
 import numpy as np
@@ -53,6 +54,10 @@ class Folded:
     def __call__(self, picture: np.ndarray) -> np.ndarray:
         """A picture, (H, W, 3) uint8, restyled: the same shape."""
         height, width, _ = picture.shape
+        if (picture == picture[:1, :1]).all():  # normalization would enlarge rounding errors, which differ from px to px
+            pixels = torch.from_numpy(picture[:16, :16].copy()).permute(2, 0, 1)[None].double() / 255
+            colors = copy.deepcopy(self.net).double()(pixels)[0, :, 8, 8].clamp(0, 1).mul(255).round().byte()
+            return np.broadcast_to(colors.numpy(), picture.shape).copy()
         picture = np.pad(picture, ((0, -height % 4), (0, -width % 4), (0, 0)), "reflect")
         # From 0-255 to -1-1 is a factor and a constant.
         state: State = torch.from_numpy(picture).float()[:, None, :, None], None, torch.full((3,), 2 / 255)

@@ -57,6 +57,14 @@ def test_bfloat16_stays_within_two_levels_in_99_percent_and_four_in_all(name, st
     assert 0 < np.percentile(found, 99) <= 2 and found.max() <= 4
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_picture_of_one_colour_stays_one(dtype):
+    net, black = random_net(), np.zeros((40, 30, 3), np.uint8)
+    expected = net.double()(torch.full((1, 3, 16, 16), 0.0, dtype=torch.float64))[0, :, 8, 8].clamp(0, 1) * 255
+    result = Folded(net.float(), dtype)(black)
+    assert (result == result[0, 0]).all() and np.abs(result[0, 0] - expected.detach().numpy()).max() <= 1
+
+
 @pytest.mark.parametrize("options", [{"norm": "batch"}, {"upsample": "transposed"}])
 def test_nets_that_do_not_keep_constants_are_computed_as_they_are(options):
     net = TransformNet(width=2, **options).eval()
