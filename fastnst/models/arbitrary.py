@@ -91,9 +91,9 @@ class ArbitraryNet(StyledNet):
         found = _moments(results)
         wanted = _moments(self.body.before_output(painting))
         covariance = found[1] + 1e-3 * torch.eye(3).to(found[1])
-        root, inverse = _spectral(covariance, torch.sqrt), _spectral(covariance, torch.rsqrt)
-        between = inverse @ _spectral(root @ wanted[1] @ root, lambda x: x.clamp_min(0).sqrt()) @ inverse
-        linear = _spectral(between, lambda x: x.clamp(1 / MOST_STRETCH, MOST_STRETCH))
+        root, inverse = _spectral(covariance, torch.sqrt, torch.rsqrt)
+        (between,) = _spectral(root @ wanted[1] @ root, lambda x: x.clamp_min(0).sqrt())
+        (linear,) = _spectral(inverse @ between @ inverse, lambda x: x.clamp(1 / MOST_STRETCH, MOST_STRETCH))
         *numbers, matrix, shift = row.split(self.parts)
         shift = linear @ shift.to(linear) + wanted[0] - linear @ found[0]
         return torch.cat([*numbers, (linear @ matrix.view(3, 3).to(linear)).flatten().to(row), shift.to(row)])
@@ -185,19 +185,19 @@ def _moments(pictures: Tensor) -> tuple[Tensor, Tensor]:
     return mean, centred @ centred.T / colors.shape[1]
 
 
-def _spectral(matrix: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-    """A symmetric matrix, (3, 3), whose eigenvalues are the function's of the given one's."""
+def _spectral(matrix: Tensor, *functions: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    """For each function the symmetric matrix, (3, 3), whose eigenvalues are the function's of the given one's."""
     values, axes = _eigh(matrix)
-    return (axes * function(values)) @ axes.T
+    return [(axes * function(values)) @ axes.T for function in functions]
 
 
 def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues, (3,), in no order, and eigenvectors of a symmetric matrix, (3, 3), by Jacobi's rotations.
 
-    ONNX has no operator for torch.linalg.eigh. Four sweeps give all digits of float64.
+    ONNX has no operator for torch.linalg.eigh. Three sweeps give nine digits or more.
     """
     axes = torch.eye(3).to(matrix)
-    for p, q in 4 * [(0, 1), (0, 2), (1, 2)]:
+    for p, q in 3 * [(0, 1), (0, 2), (1, 2)]:
         plane, quarter = torch.zeros(2, 3, 3)  # constants: an exported file has few nodes for each rotation
         plane[p, p] = plane[q, q] = quarter[p, q] = 1
         quarter[q, p] = -1
