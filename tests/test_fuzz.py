@@ -32,7 +32,7 @@ from fastnst.images import SUFFIXES, decode, load_rgb
 from fastnst.inference.stylizer import Controls, Stylizer, stylize_file
 from fastnst.memory import PeakMemory, give_back_freed_memory
 from fastnst.models.transform_net import TransformNet
-from fastnst.web.page import Studio
+from fastnst.web.studio import Look, Studio
 
 EXAMPLES = int(os.environ.get("FASTNST_FUZZ", "400"))
 # MB that an input may take, and bytes for each px that the net works on besides: of a GIF of 3 KB one changed byte makes a
@@ -289,8 +289,8 @@ def test_page(place, attempt):
     def check(data, strength, preserve_color, style_scale):
         source.write_bytes(data)
         before = set(folder.rglob("*"))
-        controls = Controls(strength, preserve_color, style_scale)
-        done = attempt(lambda: studio.restyle(str(source), "style", controls), pixels_of(data, 1e6) / style_scale**2)
+        look = Look("style", controls=Controls(strength, preserve_color, style_scale))
+        done = attempt(lambda: studio.restyle(str(source), look), pixels_of(data, 1e6) / style_scale**2)
         assert len(set(folder.rglob("*")) - before) == (2 if done else 0)  # a picture in a folder of its own
 
     for data in (files := corpus()):
@@ -431,7 +431,7 @@ def test_names(place, stylizer, attempt):
     studio = Studio(place / "checkpoints", folder / "page", 1e6)
     for name in names:
         source, target = folder / f"{name}.png", folder / f"{name}.jpg"
-        works = partial(stylize_file, stylizer, source, target), partial(studio.restyle, str(source), "style", Controls())
+        works = partial(stylize_file, stylizer, source, target), partial(studio.restyle, str(source), Look("style"))
         picture(0, 24, 20).save(source)
         assert all([attempt(work) for work in works]) and load_rgb(target).size == (24, 20)
         source.write_bytes(b"no picture")

@@ -26,6 +26,7 @@ from fastnst.models.transform_net import TransformNet
 AXES = 100  # principal components of a painting (as many as in Ghiasi et al. 2017): the head's input
 MOST_SIZE = 2048  # px, of the short side at which a painting is seen
 HIDDEN = 128  # the head's hidden units
+SWEEPS = 3  # of `_eigh`: an exported file has some hundred nodes for each
 MOST_STRETCH = 2.5  # how much the painting's colours may stretch or shrink the predicted ones
 UNITS = {"relu1_2": 251.32533, "relu2_2": 591.20996, "relu3_3": 441.67773, "relu4_3": 52.178925}  # Oxford's, of `Pooling`
 POOLED = 2 * sum(WIDTHS[int(layer[4]) - 1] for layer in STYLE_LAYERS)
@@ -71,8 +72,8 @@ class ArbitraryNet(StyledNet):
         training, from 1 / MOST_WEIGHT to MOST_WEIGHT; a number, or a tensor of one.
         """
         # -4 to 4: one input among a hundred, which all embeddings are to obey. From -1 to 1 training hardly heeded it.
-        dial = 4 * torch.as_tensor(style_weight).to(pooled).log() / math.log(MOST_WEIGHT)
-        dial = dial.reshape(1, 1).expand(len(pooled), 1)
+        logarithm = style_weight.log() if isinstance(style_weight, Tensor) else math.log(style_weight)
+        dial = pooled.new_ones(len(pooled), 1) * (4 / math.log(MOST_WEIGHT) * logarithm)
         return self.head(torch.cat([self.seen(pooled), dial], dim=1))
 
     @torch.no_grad()
@@ -194,10 +195,10 @@ def _spectral(matrix: Tensor, *functions: Callable[[Tensor], Tensor]) -> list[Te
 def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues, (3,), in no order, and eigenvectors of a symmetric matrix, (3, 3), by Jacobi's rotations.
 
-    ONNX has no operator for torch.linalg.eigh. Three sweeps give nine digits or more.
+    ONNX has no operator for torch.linalg.eigh. Three sweeps give six digits.
     """
     axes = torch.eye(3).to(matrix)
-    for p, q in 3 * [(0, 1), (0, 2), (1, 2)]:
+    for p, q in SWEEPS * [(0, 1), (0, 2), (1, 2)]:
         plane, quarter = torch.zeros(2, 3, 3)  # constants: an exported file has few nodes for each rotation
         plane[p, p] = plane[q, q] = quarter[p, q] = 1
         quarter[q, p] = -1

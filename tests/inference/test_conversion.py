@@ -19,7 +19,7 @@ from fastnst.errors import UserError
 from fastnst.inference.export import largest_difference, load_exported
 from fastnst.inference.tiling import restyle_in_strips
 from fastnst.models.transform_net import TransformNet
-from fastnst.web.page import Studio
+from fastnst.web.studio import Look, Studio
 
 PYTORCH, RRMINA = "pytorch/examples", "rrmina/fast-neural-style-pytorch"
 # Each convolution and, of all but the last, its normalization, by the names of the project's own state_dict.
@@ -184,7 +184,7 @@ def test_the_page_offers_it(converted, checkpoint, tmp_path):
     page = Studio(tmp_path, tmp_path, 1e6)
     assert set(page.styles) == {"ours", "style"}
     image = picture(5)
-    assert np.array_equal(page.stylizer("ours")(image), fastnst.load(converted)(image))
+    assert np.array_equal(page.stylizer(Look("ours"))(image), fastnst.load(converted)(image))
 
 
 def test_training_goes_on_from_a_converted_net(converted):
