@@ -13,11 +13,15 @@ demo: .venv/ready
 test check: export OMP_NUM_THREADS = 1
 test check: export MKL_NUM_THREADS = 1
 
-test: .venv/ready lint
-	$(BIN)/python -m pytest -q -n 2
+# mypy keeps one core busy; the tests' processes have the rest meanwhile.
+test: .venv/ready
+	$(MAKE) --no-print-directory -j 2 lint pytest
 
-check: .venv/ready lint
-	$(BIN)/python -m pytest -q -n 2 -m "not slow"
+check: .venv/ready
+	$(MAKE) --no-print-directory -j 2 lint pytest TESTS='-m "not slow"'
+
+pytest: .venv/ready
+	$(BIN)/python -m pytest -q -n 2 $(TESTS)
 
 test-gpu: .venv/ready
 	$(BIN)/python -m pytest -q -rs -m gpu tests/gpu
