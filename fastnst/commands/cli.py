@@ -11,7 +11,6 @@ from typing import Any
 from unittest import mock
 
 import hydra
-from hydra._internal.hydra import Hydra
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException, MissingConfigException
 from hydra.utils import get_method
@@ -80,7 +79,7 @@ def run(task: str, config_name: str) -> None:
     guarded.__module__ = task.rpartition(".")[0]  # whose name Hydra gives to its jobs
 
     try:
-        with one_line_errors(), parser_of_hydra(), composed_once():
+        with one_line_errors(), parser_of_hydra():
             hydra.main(version_base="1.3", config_path=str(file.parent), config_name=file.name)(guarded)()
     except (ValueError, TypeError) as error:
         if composed:
@@ -100,16 +99,6 @@ def parser_of_hydra() -> Iterator[None]:
         # Python 3.14 looks into help texts, and one of Hydra 1.3's is not a text (facebookresearch/hydra#3121).
         changes["_check_help"] = lambda self, action: None
     with mock.patch.multiple(argparse.ArgumentParser, **changes):
-        yield
-
-
-@contextmanager
-def composed_once() -> Iterator[None]:
-    """Has Hydra put the options together once: it does so twice, first only to see whether one of them is hydra.mode."""
-    if any("hydra.mode" in argument for argument in sys.argv):
-        yield
-        return
-    with mock.patch.object(Hydra, "get_mode", lambda self, **options: None):  # what it finds in all other cases
         yield
 
 
