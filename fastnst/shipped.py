@@ -1,5 +1,6 @@
 """What comes with the code, wherever the user stands: configs, artworks, and checkpoints by name."""
 
+import re
 from pathlib import Path
 
 from fastnst.errors import UserError
@@ -10,6 +11,15 @@ HOME = PACKAGE if (PACKAGE / "configs").is_dir() else PACKAGE.parent
 CONFIGS, CHECKPOINTS = HOME / "configs", HOME / "checkpoints"
 ARTWORKS = PACKAGE / "assets" / "artworks"  # the project's own
 PAINTINGS = PACKAGE / "assets" / "paintings"  # in the public domain, by the names of shipped styles: 432 x 324 px of each
+
+
+def painting_of(checkpoint: Path) -> str | None:
+    """What checkpoints/README.md says that a shipped checkpoint's painting is; None for any other file."""
+    readme = CHECKPOINTS / "README.md"
+    if checkpoint.resolve().parent != CHECKPOINTS.resolve() or not readme.is_file():
+        return None
+    found = re.search(rf"^\| `{re.escape(checkpoint.name)}` \| (.*?) \|", readme.read_text(), re.MULTILINE)
+    return found[1] if found else None
 
 
 def checkpoint_file(name: str | Path) -> Path:

@@ -1,13 +1,12 @@
 """The model card beside an exported file: what is known of the net, from its checkpoint, and what was measured."""
 
 import platform
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fastnst.data.workers import cores
-from fastnst.shipped import CHECKPOINTS
+from fastnst.shipped import painting_of
 
 UNKNOWN = "not recorded"
 USE = {
@@ -48,11 +47,9 @@ def machine() -> str:
 
 def _painting(checkpoint: Path, style: Mapping[str, Any]) -> str:
     """What the table of the shipped checkpoints says, or the hashes of the files that training saw."""
-    readme = CHECKPOINTS / "README.md"
-    if checkpoint.resolve().parent == CHECKPOINTS.resolve() and readme.is_file():
-        found = re.search(rf"^\| `{re.escape(checkpoint.name)}` \| (.*?) \|", readme.read_text(), re.MULTILINE)
-        if found:
-            return found[1]
+    shipped = painting_of(checkpoint)
+    if shipped is not None:
+        return shipped
     images = style.get("image")
     if not isinstance(images, Mapping):
         return UNKNOWN

@@ -25,9 +25,9 @@ from typing import Any
 
 import fsspec
 
+from fastnst.data.files import MOST_BYTES
 from fastnst.errors import UserError, line_of
 
-MOST_BYTES = 256_000_000  # of a picture's file
 BLOCK = 2**23  # bytes that are read at a time, and that a lost worker's successor does again
 READER, ACTOR = 0.25, 0.75  # of a core: readers find room beside as many actors as there are cores
 FILES = 4  # loose files, or a zip's, that one task reads

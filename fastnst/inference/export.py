@@ -113,7 +113,7 @@ def export_product(product: Product, form: str, path: Path, info: dict) -> None:
                 phone.written(
                     product,
                     _pictures((1, 64, 68), product.inside),
-                    {name: axis for axis, name in sides.items()},
+                    sides,
                     LEAST,
                     metadata,
                 )
@@ -240,7 +240,7 @@ def largest_difference(
     worst = 0.0
     for size in sizes:
         pictures = _pictures(size, inside)
-        x = pictures.permute(0, 3, 1, 2).float() / 255 if inside else pictures
+        x = _as_planes(pictures) if inside else pictures
         with torch.no_grad():
             expected = net(x).clamp(0, 1) * 255
         result = torch.from_numpy(call(pictures.numpy())).float()

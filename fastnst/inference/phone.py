@@ -19,7 +19,7 @@ def _installed() -> None:
         raise UserError("format=executorch needs more packages: pip install 'fastnst[phone]'") from None
 
 
-def written(module: nn.Module, example: Tensor, axes: dict[str, int], least: int, metadata: str) -> bytes:
+def written(module: nn.Module, example: Tensor, axes: dict[int, str], least: int, metadata: str) -> bytes:
     """`module` as a file that takes one picture of any sides from `least` to MOST, like `example`, (1, ...).
 
     axes: which of the example's are height and width. The file's method "fastnst" gives `metadata`. XNNPACK computes the
@@ -29,7 +29,7 @@ def written(module: nn.Module, example: Tensor, axes: dict[str, int], least: int
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
-    dims = {axis: torch.export.Dim(name, min=least, max=MOST) for name, axis in axes.items()}
+    dims = {axis: torch.export.Dim(name, min=least, max=MOST) for axis, name in axes.items()}
     program = torch.export.export(module, (example,), dynamic_shapes=(dims,))
     lowered = to_edge_transform_and_lower(
         program, partitioner=[XnnpackPartitioner()], constant_methods={"fastnst": metadata}

@@ -22,7 +22,7 @@ from fastnst.inference.film import restyle_film
 from fastnst.inference.stylizer import DEFAULTS, STYLE_SIZES, Controls, Stylizer
 from fastnst.models.arbitrary import Painted
 from fastnst.models.net import Net
-from fastnst.shipped import ARTWORKS, CHECKPOINTS, PAINTINGS, checkpoint_file
+from fastnst.shipped import ARTWORKS, CHECKPOINTS, PAINTINGS, checkpoint_file, painting_of
 
 PREVIEW = 640  # px of the long side
 SHOWN = 1600  # px, of a result on the page
@@ -157,7 +157,7 @@ class Studio:
         _, info = self.nets[stem]
         lines = [f"**{html.escape(title_of(name))}**"]
         own = painting is not None and painting.parent == ARTWORKS and name not in self.any_painting
-        told = "the project's own artwork (MIT licence)" if own else _told(stem)
+        told = "the project's own artwork (MIT licence)" if own else painting_of(CHECKPOINTS / f"{stem}.safetensors")
         lines += [f"Painting: {told}."] if told else []
         size, steps, losses = info.get("style", {}).get("size"), info.get("steps"), info.get("validation", {})
         if isinstance(steps, int) and isinstance(size, int):
@@ -367,15 +367,6 @@ class Studio:
         except UserError as error:
             raise UserError(line_of(error).replace(file, "this file")) from None
         return str(path)
-
-
-def _told(stem: str) -> str:
-    """What the shipped checkpoints' README says that a checkpoint's painting is."""
-    readme = CHECKPOINTS / "README.md"
-    row = re.search(
-        rf"^\| `{re.escape(stem)}\.safetensors` \| (.*?) \|", readme.read_text() if readme.is_file() else "", re.M
-    )
-    return row[1] if row else ""
 
 
 def contact_sheet(pictures: Sequence[tuple[str, Image.Image]], columns: int = 5) -> Image.Image:
