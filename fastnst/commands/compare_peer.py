@@ -9,8 +9,8 @@ from torch import Tensor
 
 from fastnst.checkpoint import choose_style, load_net
 from fastnst.commands.options import check_whole, path_of
-from fastnst.evaluation.figures import PAINTING_SIZE
-from fastnst.evaluation.measurements import FIGURES, means, measure
+from fastnst.evaluation.figures import PAINTING_SIZE, gram_matrices
+from fastnst.evaluation.measurements import FIGURES, means, measure, nearest, share_own
 from fastnst.evaluation.peer import OURS, PEER, WORKING_SIZE, load_peer, markdown, seconds_of, share_lower
 from fastnst.evaluation.pictures import LEAST, choose_photographs, find_paintings, read, read_photograph
 from fastnst.evaluation.report import contact_sheet
@@ -36,11 +36,13 @@ def compare(cfg: DictConfig) -> dict:
     network = LossNetwork().to(device).to(memory_format=torch.channels_last)
     check_writable(out)
 
+    pictures = {name: read(file, device, short_side=PAINTING_SIZE) for name, file in paintings.items()}
+    grams = {name: gram_matrices(network, picture) for name, picture in pictures.items()}
     results: dict[str, list[dict]] = {OURS: [], PEER: []}
     sheet: dict[str, list[Tensor | None]] = {"photographs": [None, *photographs]}
     for name, file in paintings.items():
         net = Stylizer((choose_style(whole, info, checkpoint, file), info))
-        painting = read(file, device, short_side=PAINTING_SIZE)
+        painting = pictures[name]
         nets = {
             OURS: functools.partial(net, tile=None),
             PEER: functools.partial(peer.stylize_with, style_image=str(file), max_size=max(cfg.size, WORKING_SIZE)),
@@ -49,8 +51,8 @@ def compare(cfg: DictConfig) -> dict:
             row = sheet[f"{name}: painting, results of {which}"] = [painting]
             for path, photograph in zip(paths, photographs, strict=True):
                 restyled = to_tensor(restyle(to_image(photograph[0]))).unsqueeze(0).to(device)
-                measured = measure(network, restyled, photograph, painting)
-                results[which].append({"painting": name, "photograph": path.name, **measured})
+                result = {"painting": name, "photograph": path.name, "nearest": nearest(network, restyled, grams)}
+                results[which].append(result | measure(network, restyled, photograph, painting))
                 row.append(restyled)
         print(name, flush=True)
 
@@ -59,6 +61,7 @@ def compare(cfg: DictConfig) -> dict:
         "size": cfg.size,
         "means": {which: means(own) for which, own in results.items()},
         "ours_lower": {name: share_lower(results[OURS], results[PEER], name) for name in FIGURES},
+        "nearest_is_own": {which: share_own(own) for which, own in results.items()},
         "pass_seconds": {which: seconds_of(restyle, to_image(photographs[0][0])) for which, restyle in nets.items()},
         "devices": {OURS: net.device.type, PEER: peer.device},
         "threads": torch.get_num_threads(),

@@ -12,13 +12,15 @@ from torch import Tensor
 
 from fastnst.checkpoint import load_net
 from fastnst.commands.options import check_flags, check_whole, painting_of, path_of, whole_numbers
-from fastnst.evaluation.figures import ARTEFACTS, PAINTING_SIZE, flicker
+from fastnst.evaluation.figures import ARTEFACTS, PAINTING_SIZE, flicker, gram_matrices
 from fastnst.evaluation.measurements import (
     artefact,
     beside_optimization,
     means,
     measure,
     median_worth,
+    nearest,
+    share_own,
     speed,
     trained_objective,
 )
@@ -67,11 +69,13 @@ def evaluate(cfg: DictConfig) -> dict:
     def descend(photograph: Tensor, steps: int):
         return optimize(objective, photograph, photograph, optimizer, schedule, steps)
 
+    pictures = {style: read(file, device, short_side=PAINTING_SIZE) for style, file in paintings.items()}
+    grams = {style: gram_matrices(network, picture) for style, picture in pictures.items()}
     results: list[dict[str, Any]] = []
     sheet: dict[str, list[Tensor | None]] = {"photographs": [None, *photographs]}
     for style, net in nets.items():
         net.to(device).to(memory_format=torch.channels_last)
-        painting = read(paintings[style], device, short_side=PAINTING_SIZE)
+        painting = pictures[style]
         row = sheet[f"{style}: painting, results"] = [painting]
         for path, photograph in zip(paths, photographs, strict=True):
             with torch.no_grad():
@@ -80,6 +84,7 @@ def evaluate(cfg: DictConfig) -> dict:
                 "painting": style,
                 "photograph": path.name,
                 **measure(network, restyled, photograph, painting),
+                "nearest": nearest(network, restyled, grams),
                 "flicker": flicker(lambda p: net(p).clamp(0, 1), photograph),  # noqa: B023
                 "artefacts": {
                     name: {"photograph": figure(photograph), "network": figure(restyled)}
@@ -90,9 +95,9 @@ def evaluate(cfg: DictConfig) -> dict:
             row.append(restyled)
             print(f"{style}, {path.name}: {figure_line(result)}", flush=True)
             if marks:
-                beside, pictures = beside_optimization(objective, photograph, restyled, descend, marks)
+                beside, iterates = beside_optimization(objective, photograph, restyled, descend, marks)
                 result |= beside
-                for step, picture in pictures.items():
+                for step, picture in iterates.items():
                     sheet.setdefault(f"{step} iterations", [None]).append(picture)
                 print(f"  equivalent to {count_of(result['worth'], marks)} iterations", flush=True)
 
@@ -104,6 +109,7 @@ def evaluate(cfg: DictConfig) -> dict:
         "size": size,
         **({"worth_median": median_worth(results, max(marks))} if marks else {}),
         **means(results),
+        **({"nearest_is_own": share_own(results)} if len(nets) > 1 else {}),
         "flicker": statistics.mean(r["flicker"] for r in results),
         "artefacts": {name: artefact(name, results) for name in ARTEFACTS},
         "speed": [speed(net, read(paths[0], device, side), side, descend, max(marks, default=0)) for side in speed_sizes],

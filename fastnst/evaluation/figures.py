@@ -36,9 +36,15 @@ def relative_style(network: LossNetwork, restyled: Tensor, painting: Tensor) -> 
     painting: with a short side of PAINTING_SIZE px, whatever it was in training, so that nets can be compared. 0: the
     painting's statistics; 1: none.
     """
-    y, s = network(restyled, STYLE_LAYERS), network(painting, STYLE_LAYERS)
-    grams = [(gram_matrix(y[layer]), gram_matrix(s[layer])) for layer in STYLE_LAYERS]
-    return sum(((a - b).square().sum() / b.square().sum()).item() for a, b in grams) / len(grams)
+    pairs = zip(gram_matrices(network, restyled), gram_matrices(network, painting), strict=True)
+    return sum(((a - b).square().sum() / b.square().sum()).item() for a, b in pairs) / len(STYLE_LAYERS)
+
+
+@torch.no_grad()
+def gram_matrices(network: LossNetwork, picture: Tensor) -> list[Tensor]:
+    """The picture's Gram matrices at relu1_2, relu2_2, relu3_3, relu4_3, (1, C, C) each."""
+    features = network(picture, STYLE_LAYERS)
+    return [gram_matrix(features[layer]) for layer in STYLE_LAYERS]
 
 
 @torch.no_grad()

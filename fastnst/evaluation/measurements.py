@@ -2,14 +2,23 @@
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from fastnst.errors import UserError
-from fastnst.evaluation.figures import ARTEFACTS, motif, palette, relative_content, relative_style, strokes, worth
+from fastnst.evaluation.figures import (
+    ARTEFACTS,
+    gram_matrices,
+    motif,
+    palette,
+    relative_content,
+    relative_style,
+    strokes,
+    worth,
+)
 from fastnst.evaluation.pictures import read
 from fastnst.losses import recipes
 from fastnst.losses.objective import Objective, without_parts
@@ -43,6 +52,26 @@ def measure(network: LossNetwork, restyled: Tensor, photograph: Tensor, painting
         "palette": palette(restyled, painting),
         "motif": None if math.isnan(repeated) else repeated,  # JSON has no nan
     }
+
+
+def nearest(network: LossNetwork, restyled: Tensor, paintings: Mapping[str, Sequence[Tensor]]) -> str:
+    """The painting, of those given by their `gram_matrices`, whose Gram matrices a result's are nearest to.
+
+    As `relative_style`, but over the sum of both squared norms, so that no painting is near to all. A net that has learnt
+    the paintings' mean, and not the paintings, names the right one no more often than chance.
+    """
+    grams = gram_matrices(network, restyled)
+
+    def distance(name: str) -> float:
+        pairs = zip(grams, paintings[name], strict=True)
+        return sum(((a - b).square().sum() / (a.square().sum() + b.square().sum())).item() for a, b in pairs)
+
+    return min(paintings, key=distance)
+
+
+def share_own(results: Iterable[Mapping]) -> float:
+    """The share of results that are `nearest` to their own painting."""
+    return statistics.mean(r["nearest"] == r["painting"] for r in results)
 
 
 def means(results: Iterable[Mapping]) -> dict[str, float | None]:

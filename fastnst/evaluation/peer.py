@@ -48,12 +48,15 @@ def share_lower(ours: list[dict], theirs: list[dict], name: str) -> float | None
 def markdown(summary: dict) -> str:
     """The comparison as Markdown tables."""
     passes = [(f"{net}, {summary['devices'][net]}", f"{1000 * s:.0f}") for net, s in summary["pass_seconds"].items()]
+    own = ", ".join(f"{share:.0%} of {net}'s" for net, share in summary["nearest_is_own"].items())
     lines = [
         f"# {summary['checkpoint']} beside Magenta's zero-shot net",
         "",
         f"Photographs with a long side of {summary['size']} px.",
         "",
         *table(("painting", "photograph", "net", *FIGURES), _rows(summary)),
+        "",
+        f"Results nearest to their own painting, of {len({r['painting'] for r in summary['results'][OURS]})}: {own}.",
         "",
         f"One pass over {WORKING_SIZE} x {WORKING_SIZE} px, {summary['threads']} threads, the painting seen before:",
         "",

@@ -31,6 +31,8 @@ def markdown(summary: dict, marks: list[int]) -> str:
     if len(styles) > 1:
         rows.append(("**all**", "**mean**", *figure_cells(summary)))
     lines += table(("painting", "photograph", *FIGURES), rows)
+    if len(styles) > 1:
+        lines += ["", f"Nearest to their own painting, of {len(styles)}: {summary['nearest_is_own']:.0%} of the results."]
     if marks:
         terms = ("photograph", "picture", *results[0]["terms"]["network"], "equivalent iterations")
         lines += ["", *table(terms, _term_rows(results, marks))]

@@ -51,9 +51,12 @@ def test_both_nets_are_measured(command, two_paintings, photographs, peer, tmp_p
     assert means["Magenta"]["palette"] < means["fastnst"]["palette"] / 2
     assert means["Magenta"]["strokes"] < means["fastnst"]["strokes"]
     assert results["ours_lower"]["palette"] == results["ours_lower"]["strokes"] == 0
+    shares = {net: sum(r["nearest"] == r["painting"] for r in pairs) / 2 for net, pairs in results["results"].items()}
+    assert results["nearest_is_own"] == shares
     assert set(results["pass_seconds"]) == {"fastnst", "Magenta"}
     table = (folder / "table.md").read_text()
     assert table in out and "| **all** | lower in | fastnst |" in table and "384 x 384 px" in table
+    assert f"of 2: {shares['fastnst']:.0%} of fastnst's, {shares['Magenta']:.0%} of Magenta's." in table
     first = load_rgb(two_paintings / "0.png", 256)
     across, down = first.width + 6 + 96, 5 * 18 + 4 * 6 + 72 + 4 * first.height
     assert load_rgb(folder / "contact.png").size == (across, down)

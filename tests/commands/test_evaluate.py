@@ -103,7 +103,10 @@ def test_a_folder_of_paintings(command, two_paintings, photographs, tmp_path):
     repeated = [r["motif"] for r in results["results"]]
     assert [r is not None for r in repeated] == [False, True, False, True]
     assert results["motif"] == pytest.approx(np.mean(repeated[1::2])) and 0 < results["motif"] <= 1
+    own = np.mean([r["nearest"] == r["painting"] for r in results["results"]])
+    assert {r["nearest"] for r in results["results"]} <= {"0", "1"} and results["nearest_is_own"] == own
     table = (folder / "table.md").read_text()
+    assert f"Nearest to their own painting, of 2: {own:.0%} of the results." in table
     assert table in out and table.count("**mean**") == 3 and table.count("| - |\n") == 2
     # As the checkpoint itself restyles it: the pictures on the sheet, painting by painting.
     sheet = load_rgb(folder / "contact.png")

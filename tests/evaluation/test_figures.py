@@ -12,6 +12,7 @@ from fastnst.evaluation.figures import (
     border,
     checkerboard,
     flicker,
+    gram_matrices,
     motif,
     palette,
     relative_content,
@@ -20,6 +21,7 @@ from fastnst.evaluation.figures import (
     strokes,
     worth,
 )
+from fastnst.evaluation.measurements import nearest, share_own
 from fastnst.images import fit, load_rgb, to_tensor
 from fastnst.losses.vgg import LossNetwork
 
@@ -41,6 +43,16 @@ def test_relative_measures_at_their_ends(network, samples):
     assert relative_content(network, flat, photograph) == pytest.approx(1)
     assert relative_style(network, photograph, photograph) == 0
     assert relative_style(network, other, photograph) > 0.05
+
+
+def test_the_nearest_painting_is_that_of_the_same_forms(network, samples):
+    """Another part of a picture is nearest to that picture, though it shows something else."""
+    parts = {str(i): sample[..., :128, :128] for i, sample in enumerate(samples)}
+    grams = {name: gram_matrices(network, part) for name, part in parts.items()}
+    found = [nearest(network, sample[..., -128:, -128:], grams) for sample in samples]
+    assert found == list(parts)
+    results = [{"painting": name, "nearest": other} for name, other in zip(parts, ("0", "0"), strict=True)]
+    assert share_own(results) == 0.5
 
 
 def test_relative_measures_against_numpy(network):
