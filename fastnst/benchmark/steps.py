@@ -1,16 +1,22 @@
-"""Our training step and the textbook's, in processes of their own, as ours sets how a process keeps its memory.
+"""Training steps: the textbook's, and ours in each precision, at one scale and at three, in one process and in two.
 
-The processes import this module, and so it imports little.
+They are taken in processes of their own, which import this module: so it imports little.
 """
 
-import functools
-import multiprocessing
+import os
 import statistics
+import tempfile
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, nullcontext
+from functools import cache, partial
+from multiprocessing import get_context
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.profiler import profile, record_function
+from torch.utils.flop_counter import FlopCounterMode
 
 from fastnst.benchmark import textbook
 from fastnst.images import best_device
@@ -21,7 +27,14 @@ from fastnst.memory import PeakMemory, keep_freed_memory
 from fastnst.models.transform_net import TransformNet
 from fastnst.timing import clock
 
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or else the profiler talks on stderr
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+GRAM = "_Gram", "_GramBackward"  # as the profiler names the Gram matrices
+ONE, TWO, APART = "float32, one thread", "float32, two processes of one thread", "float32, two that exchange no gradients"
+KINDS = {  # of steps, and beside which other each is seen
+    "textbook": "textbook", "float32": "textbook", "bfloat16": "textbook",
+    "float32, three scales": "float32", "bfloat16, three scales": "bfloat16", ONE: "float32", TWO: ONE, APART: TWO,
+}  # fmt: skip
 
 
 class Step:
@@ -30,101 +43,131 @@ class Step:
     Call it with photographs, (N, 3, H, W) in 0-1; it returns the terms of the objective, scalars by name.
     """
 
-    def __init__(self, net: TransformNet, objective: Objective, dtype: torch.dtype = torch.float32):
-        self.net = net.to(memory_format=torch.channels_last)
-        self.objective = objective.to(memory_format=torch.channels_last)
-        self.optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, fused=True)
-        self.dtype = dtype
-
-    def autocast(self, x: Tensor) -> torch.autocast:
-        return torch.autocast(x.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
-
-    def losses(self, photographs: Tensor) -> dict[str, Tensor]:
-        x = photographs.contiguous(memory_format=torch.channels_last)
-        with self.autocast(x):
-            return self.objective(self.net(x), self.objective.target(x))
+    def __init__(self, kind: str, width: int, device: torch.device):
+        torch.manual_seed(0)
+        scales = (1, 2, 4) if "scales" in kind else (1,)
+        self.net = TransformNet(width=width).to(device).to(memory_format=torch.channels_last)
+        self.forward: nn.Module = self.net  # or what DDP makes of it
+        self.objective = Objective(LossNetwork(), [reference_picture()], scales=scales).to(device)
+        self.objective.to(memory_format=torch.channels_last)
+        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=1e-3, fused=True)
+        self.half = kind.startswith("bfloat16")
 
     def __call__(self, photographs: Tensor) -> dict[str, Tensor]:
-        terms = self.losses(photographs)
-        terms["total"].backward()
-        self.optimizer.step()
         self.optimizer.zero_grad()
+        x = photographs.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.half):
+            with record_function("transform net"):
+                restyled = self.forward(x)
+            with record_function("VGG, photographs"):
+                target = self.objective.target(x)
+            with record_function("VGG and losses, results"):
+                terms = self.objective(restyled, target)
+        with record_function("VGG and losses, backward"):
+            (gradient,) = torch.autograd.grad(terms["total"], restyled)
+        with record_function("transform net, backward"):
+            restyled.backward(gradient)
+        self.optimizer.step()
         return terms
 
 
-def make_step(kind: str, width: int, device: torch.device) -> "Step | textbook.Step":
-    """A step from the same weights whatever its kind: `textbook`, `float32` or `bfloat16`, or `compiled` (bfloat16)."""
-    torch.manual_seed(0)
-    net, style_image = TransformNet(width=width), reference_picture()
-    objective = Objective(LossNetwork(), [style_image]).to(device)
-    if kind == "textbook":
-        return textbook.Step(net, objective, style_image.to(device))
-    if kind == "compiled":
-        for part in (net, objective, objective.loss_network):
-            part.compile()
-    return Step(net.to(device), objective, torch.float32 if kind == "float32" else torch.bfloat16)
+def make_step(kind: str, width: int, device: torch.device) -> Step | textbook.Step:
+    """A `Step`, or the textbook's from the same weights."""
+    step = Step(kind, width, device)
+    return textbook.Step(step.net, step.objective, reference_picture().to(device)) if kind == "textbook" else step
 
 
-def interleaved(contest: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, float]:
-    """The median of what each gives in `rounds` rounds, in each of which all have their turn."""
-    values = [{name: measure() for name, measure in contest.items()} for _ in range(rounds)]
-    return {name: statistics.median(round[name] for round in values) for name in contest}
+def compare(contest: Mapping[str, Callable], rounds: int, images: int, beside: Mapping[str, str]) -> list[dict]:
+    """Seconds of each work of `contest`: medians of `rounds` rounds, in each of which all have their turn.
+
+    A round before these, slower than they are, is not counted. images: how many a work is done with. beside: the other work
+    whose seconds one's own are divided by; the first where it names none.
+    """
+    times = [{name: clock(work) for name, work in contest.items()} for _ in range(rounds + 1)][1:]
+    seconds = {name: statistics.median(time[name] for time in times) for name in contest}
+    rows = []
+    for name, s in seconds.items():
+        other = beside.get(name, next(iter(contest)))
+        row = {"what": name, "seconds": s, "images_per_second": images / s}
+        rows.append(row | {"ratio": s / seconds[other], "beside": other})
+    return rows
 
 
 def time_steps(batch: int, side: int, width: int, rounds: int) -> list[dict]:
-    """Seconds of a training step of each kind, and how many times as fast as the textbook's it is; without the data."""
-    kinds = ["textbook", *DTYPES] + (["compiled"] if best_device().type != "cpu" else [])
-    with process() as theirs, process() as ours:
+    """Steps of each kind, without the data. Two processes share the batch, by DDP with gloo.
 
-        def ask(kind: str) -> Future:
-            pool = theirs if kind == "textbook" else ours
-            return pool.submit(_seconds, kind, batch, side, width)
+    Beside the seconds: the first step's loss, at one scale the textbook's but for rounding, and the peak memory in MB of its
+    process, with what that keeps of kinds before.
+    """
+    batch += batch % 2
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        # The textbook's has a process of its own, as ours sets how a process keeps its memory.
+        theirs, ours, second = (stack.enter_context(ProcessPoolExecutor(1, get_context("spawn"))) for _ in range(3))
 
-        for first in [ask(kind) for kind in kinds]:  # slower than those that follow
-            first.result()
+        def take(kind: str) -> dict[str, float | None]:
+            group = {"textbook": [theirs], TWO: [ours, second], APART: [ours, second]}.get(kind, [ours])
+            threads = 1 if kind in (ONE, TWO, APART) else torch.get_num_threads()
+            step = kind, batch // len(group), side, width, f"{folder}/meeting"
+            taken = [one.submit(_take, threads, *step, rank) for rank, one in enumerate(group)]
+            return [future.result() for future in taken][0]
 
-        def answer(kind: str) -> float:
-            return ask(kind).result()
-
-        seconds = interleaved({kind: functools.partial(answer, kind) for kind in kinds}, rounds)
-    return [
-        {"step": kind, "seconds": s, "images_per_second": batch / s, "times_the_textbook": seconds["textbook"] / s}
-        for kind, s in seconds.items()
-    ]
-
-
-def measure_memory(batch: int, side: int, width: int) -> dict:
-    """Peak memory in MB of a process before it takes one float32 training step, and while it does."""
-    with process() as own:
-        before, peak = own.submit(_peak, batch, side, width).result()
-    return {"batch": batch, "px": side, "before_mb": before, "peak_mb": peak}
+        first = [take(kind) for kind in KINDS]
+        rows = compare({kind: partial(take, kind) for kind in KINDS}, rounds, batch, KINDS)
+    return [row | more for row, more in zip(rows, first, strict=True)]
 
 
-def process() -> ProcessPoolExecutor:
-    """A new process, which starts with the first thing that it is given."""
-    context, threads = multiprocessing.get_context("spawn"), torch.get_num_threads()
-    return ProcessPoolExecutor(1, context, initializer=torch.set_num_threads, initargs=(threads,))
+def _take(threads: int, kind: str, *settings) -> dict[str, float | None]:
+    torch.set_num_threads(threads)
+    step, photographs = _step(TWO if kind == APART else kind, *settings)
+    with PeakMemory(best_device()) as memory, step.forward.no_sync() if kind == APART else nullcontext():
+        terms = step(photographs)
+    return {"loss": terms["total"].item(), "peak_mb": memory.megabytes}
 
 
-@functools.cache
-def _prepared(kind: str, width: int) -> "Step | textbook.Step":
+@cache
+def _step(kind: str, batch: int, side: int, width: int, meeting: str, rank: int):
+    """A step and what it is taken on, noise that is the same for all kinds."""
     if kind != "textbook":
         keep_freed_memory()  # as training does
         torch.set_float32_matmul_precision("high")
-    return make_step(kind, width, best_device())
+    device = torch.device("cpu") if kind in (ONE, TWO) else best_device()
+    step = make_step(kind, width, device)
+    if isinstance(step, Step) and kind == TWO:
+        torch.distributed.init_process_group("gloo", f"file://{meeting}", rank=rank, world_size=2)
+        step.forward = DistributedDataParallel(step.net)
+    return step, torch.rand(batch, 3, side, side, generator=torch.Generator().manual_seed(0)).to(device)
 
 
-def _seconds(kind: str, batch: int, side: int, width: int) -> float:
-    step = _prepared(kind, width)
-    photographs = torch.rand(batch, 3, side, side).to(best_device())
-    return clock(lambda: step(photographs))
+def profile_step(batch: int, side: int, width: int, rounds: int, kind: str) -> list[dict]:
+    """Where our step's seconds go, and its operations a second beside those of a matrix product. kind: of DTYPES.
 
-
-def _peak(batch: int, side: int, width: int) -> tuple[int | None, int | None]:
-    step = _prepared("float32", width)
-    photographs = torch.rand(batch, 3, side, side).to(best_device())
-    with PeakMemory(best_device()) as before:
-        pass
-    with PeakMemory(best_device()) as during:
-        step(photographs)
-    return before.megabytes, during.megabytes
+    The product is written as a convolution of 1 x 1, for which torch has its fastest. Of a GPU's step no parts are told,
+    as they end later than Python's calls.
+    """
+    device, dtype = best_device(), DTYPES[kind]
+    c = 1024 if device.type == "cpu" else 8192
+    maps = torch.randn(16, c, 16, 16, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    product = partial(nn.functional.conv2d, maps, torch.randn(c, c, 1, 1, device=device, dtype=dtype))
+    step = partial(Step(kind, width, device), torch.rand(batch, 3, side, side, device=device))
+    works: dict[str, Callable[[], object]] = {"step": step, "matrix product": product}
+    gflop = {}
+    for name, work in works.items():
+        with FlopCounterMode(display=False) as counter:
+            work()
+        gflop[name] = counter.get_total_flops() / 1e9
+    with profile(acc_events=True) as profiler:
+        for _ in range(rounds):
+            for name, work in works.items():
+                with record_function(name):
+                    clock(work)
+    events = profiler.key_averages()
+    seconds = {event.key: event.cpu_time_total / 1e6 / rounds for event in events}
+    speed = {name: gflop[name] / seconds[name] for name in works}
+    parts = [e.key for e in events if e.is_user_annotation or e.key in GRAM] if device.type == "cpu" else works
+    return [
+        {
+            "precision": kind, "part": part, "seconds": seconds[part], "of_the_step": seconds[part] / seconds["step"],
+            "gflop_per_second": speed.get(part), "of_the_peak": speed[part] / max(speed.values()) if part in speed else None,
+        }
+        for part in parts
+    ]  # fmt: skip

@@ -4,70 +4,62 @@ import json
 
 import pytest
 
-from fastnst.commands.benchmark import FAST
+from fastnst.benchmark.steps import KINDS
 from fastnst.commands.entry import benchmark as main
 
-PARTS = [
-    "transform net, forward", "VGG to relu3_3, photographs", "VGG to relu4_3, results", "Gram matrices",
-    "content and tv, with gradients", "Gram matrices, backward", "VGG to relu4_3, backward", "transform net, backward",
-    "Adam", "matrix product", "matrix product, as a convolution",
-]  # fmt: skip
+SMALL = (
+    "width=4", "batch_size=2", "size=64", "rounds=1", "inference_widths=[4]", "inference_sizes=[64]", "data.count=4",
+    "out=here",
+)  # fmt: skip
 
 
-def test_fast(command, photographs, tmp_path):
-    status, out, err = command(main, "--fast", f"data.root={photographs}", "out=here")
+def test_tables(command, photographs, tmp_path):
+    status, out, err = command(main, f"data.root={photographs}", *SMALL)
     assert status == 0, err
-    table = (tmp_path / "here/fast/table.md").read_text()
-    results = json.loads((tmp_path / "here/fast/results.json").read_text())
-    assert table in out and "| textbook |" in table and "| batch | px | before mb | peak mb |" in table
-    assert results["settings"] == FAST
-    for losses, most in zip(results["losses"], (1e-3, 2e-2), strict=True):
-        assert losses.keys() == {"precision", "total", "content", "style", "tv"}
-        assert max(losses[term] for term in ("total", "content", "style", "tv")) < most
-    steps = {step["step"]: step for step in results["step"]}
-    assert set(steps) >= {"textbook", "float32", "bfloat16"}
-    for step in steps.values():
-        assert step["times_the_textbook"] == pytest.approx(steps["textbook"]["seconds"] / step["seconds"])
-        assert step["images_per_second"] == pytest.approx(FAST["batch_size"] / step["seconds"])
-    for kind in ("float32", "bfloat16"):
-        parts = results[f"parts_{kind}"]
-        assert [part["part"] for part in parts] == PARTS
-        assert sum(part["share"] for part in parts[:-2]) == pytest.approx(1)
-        assert max(part["of_the_peak"] for part in parts[-2:]) == 1
-        gflop = {part["part"]: part["gflop"] for part in parts}
-        n, c = FAST["batch_size"], (64, 128, 256, 512)
-        sides = [FAST["size"] // 2**block for block in range(4)]
-        assert gflop["Gram matrices"] == pytest.approx(
-            n * sum(2 * w * w * s * s for w, s in zip(c, sides, strict=True)) / 1e9
+    table = (tmp_path / "here/table.md").read_text()
+    results = json.loads((tmp_path / "here/results.json").read_text())
+    assert table in out and "| textbook |" in table and "Width 4, batch 2, 64 px" in results.pop("about")
+    assert [*results] == ["steps", "parts", "decoding", "folder", "inference"]
+    for name in ("steps", "decoding", "folder", "inference"):
+        seconds = {row["what"]: row["seconds"] for row in results[name]}
+        for row in results[name]:
+            assert row["ratio"] == pytest.approx(row["seconds"] / seconds[row["beside"]])
+            images = {"inference": 1, "steps": 2}.get(name, 4)
+            assert row["images_per_second"] == pytest.approx(images / row["seconds"])
+
+    steps = {row["what"]: row for row in results["steps"]}
+    assert [*steps] == [*KINDS] and steps["bfloat16, three scales"]["beside"] == "bfloat16"
+    losses = {kind: row["loss"] for kind, row in steps.items()}
+    assert losses["float32"] == pytest.approx(losses["textbook"], rel=1e-3) == losses["float32, one thread"]
+    assert losses["bfloat16"] == pytest.approx(losses["textbook"], rel=2e-2)
+    assert losses["bfloat16, three scales"] == pytest.approx(losses["float32, three scales"], rel=2e-2)
+    assert losses["float32, three scales"] != pytest.approx(losses["float32"], rel=1e-2)
+
+    for precision in ("float32", "bfloat16"):
+        parts = {row["part"]: row for row in results["parts"] if row["precision"] == precision}
+        top = [part for part in parts if not part.startswith(("step", "_Gram", "matrix"))]
+        assert {"transform net", "VGG, photographs", "VGG and losses, backward", "Optimizer.step#Adam.step"} < {*top}
+        assert sum(parts[part]["of_the_step"] for part in top) < 1.001 and {"_Gram", "_GramBackward"} < {*parts}
+        product = parts["matrix product"]
+        assert product["gflop_per_second"] * product["seconds"] == pytest.approx(2 * 4096 * 1024**2 / 1e9)
+        step = parts["step"]
+        assert step["of_the_peak"] * max(row["gflop_per_second"] or 0 for row in parts.values()) == pytest.approx(
+            step["gflop_per_second"]
         )
-        assert gflop["Gram matrices, backward"] == pytest.approx(gflop["Gram matrices"])
-        assert gflop["VGG to relu3_3, photographs"] < gflop["VGG to relu4_3, results"]
-        assert gflop["VGG to relu4_3, backward"] == pytest.approx(gflop["VGG to relu4_3, results"])
-        assert gflop["matrix product"] == gflop["matrix product, as a convolution"] == 2 * 4096 * 128**2 / 1e9
-    assert [row["decoder"] for row in results["decoding"]] == ["torchvision", "training crops", "centred crops"]
-    (inference,) = results["inference"]
-    assert (inference["width"], inference["px"]) == (4, 32)
-    seconds = {name: inference[f"{name}_seconds"] for name in ("textbook", "float32", "onnx_runtime")}
-    assert inference["times_the_textbook"] == pytest.approx(seconds["textbook"] / seconds["float32"])
-    assert inference["share_of_onnx_runtime"] == pytest.approx(seconds["float32"] / seconds["onnx_runtime"])
-    (memory,) = results["memory"]
-    assert memory.keys() == {"batch", "px", "before_mb", "peak_mb"}
 
 
 @pytest.mark.parametrize(
     "arguments, message",
     [
         (["width=0"], "width=0"),
-        (["size=31"], "size=31: give a whole number from 32"),
-        (["size=33"], "give multiples of 4"),
+        (["size=63"], "size=63: give a whole number from 64"),
+        (["size=66"], "size=66: give a multiple of 4"),
         (["rounds=none"], "rounds=none"),
         (["inference_sizes=[8]"], "inference_sizes=[8]"),
-        (["memory_steps=[4,256]"], "memory_steps=[4, 256]: give pairs"),
-        (["memory_steps=5"], "memory_steps=5: give pairs"),
-        (["memory_steps=[[0,256]]"], "give pairs"),
+        (["tables=[steps,colours]"], "give some of steps, parts, decoding, folder, inference, such as tables=[steps]"),
+        (["tables=5"], "tables=5: give some of"),
         (["data.root=missing"], "no such folder"),
         (["data.count=0"], "data.count=0"),
-        (["fast=maybe"], "fast=maybe: give true or false"),
     ],
 )
 def test_bad_input_gets_one_line(command, arguments, message):
