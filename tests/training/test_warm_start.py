@@ -27,15 +27,15 @@ def test_norms_alone_are_learnt_for_a_new_painting(command, several, small_train
         assert status == 2 and message in err and len(err.splitlines()) == 1
 
 
-def test_a_row_of_ones_own_begins_on_the_shipped_net(command, small_training, tmp_path):
-    shipped = ROOT / "checkpoints" / "painters.safetensors"
+def test_an_embedding_of_ones_own_begins_at_the_predicted_one(command, small_training, tmp_path):
     few = [argument for argument in small_training if not argument.startswith("model")]
     status, _, err = command(train, "experiment=embedding", *few, "out=mine.safetensors")
     assert status == 0, err
-    (net, info), (start, _) = load_net(tmp_path / "mine.safetensors"), load_net(shipped)
+    net, info = load_net(tmp_path / "mine.safetensors")
+    start = load_style(ROOT / "checkpoints" / "arbitrary.safetensors", str(tmp_path / "painting.png"))[0]
     assert net.styles == ["small"] and info["steps"] == 6
-    assert all(torch.equal(weight, start.body.state_dict()[name]) for name, weight in net.body.state_dict().items())
-    moved = (net.rows[0] - start.rows.mean(0)).abs().max()
+    assert all(torch.equal(weight, start.net.body.state_dict()[name]) for name, weight in net.body.state_dict().items())
+    moved = (net.rows[0] - start.row).abs().max()
     assert 0.01 < moved < 0.3  # six steps of at most 0.04 from where it began
 
 
