@@ -6,6 +6,7 @@ They are taken in processes of their own, which import this module: so it import
 import os
 import statistics
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, nullcontext
@@ -83,8 +84,13 @@ def compare(contest: Mapping[str, Callable], rounds: int, images: int, beside: M
     A round before these, slower than they are, is not counted. images: how many a work is done with. beside: the other work
     whose seconds one's own are divided by; the first where it names none.
     """
-    times = [{name: clock(work) for name, work in contest.items()} for _ in range(rounds + 1)][1:]
-    seconds = {name: statistics.median(time[name] for time in times) for name in contest}
+
+    def measured(work: Callable) -> float:
+        time.sleep(0.05)  # threads of the work before wait busily for more: ONNX Runtime's for 0.03 s
+        return clock(work)
+
+    times = [{name: measured(work) for name, work in contest.items()} for _ in range(rounds + 1)][1:]
+    seconds = {name: statistics.median(round[name] for round in times) for name in contest}
     rows = []
     for name, s in seconds.items():
         other = beside.get(name, next(iter(contest)))
@@ -96,8 +102,8 @@ def compare(contest: Mapping[str, Callable], rounds: int, images: int, beside: M
 def time_steps(batch: int, side: int, width: int, rounds: int) -> list[dict]:
     """Steps of each kind, without the data. Two processes share the batch, by DDP with gloo.
 
-    Beside the seconds: the first step's loss, at one scale the textbook's but for rounding, and the peak memory in MB of its
-    process, with what that keeps of kinds before.
+    Beside the seconds: the first step's loss, which in one process and at one scale is the textbook's but for rounding, and
+    the peak memory in MB of its process, with what that keeps of kinds before.
     """
     batch += batch % 2
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
