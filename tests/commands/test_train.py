@@ -16,6 +16,7 @@ import fastnst
 from fastnst.checkpoint import load_net, load_style
 from fastnst.commands.entry import evaluate, infer, train
 from fastnst.commands.entry import export as export_other
+from fastnst.inference.folded import folds
 
 
 def test_several_styles_in_one_net(command, several, tmp_path, photographs):
@@ -60,6 +61,18 @@ def test_artworks_are_listed_by_name(command, small_training, tmp_path):
     )
     assert status == 0, err
     assert load_net(tmp_path / "checkpoints/wave+inkwash.safetensors")[0].styles == ["wave", "inkwash"]
+
+
+def test_the_small_net_is_small(command, small_training, tmp_path):
+    arguments = [a for a in small_training if not a.startswith("model")]
+    status, _, err = command(
+        train, "experiment=mobile", *arguments, "data.size=48", "trainer.max_steps=1", "out=m.safetensors"
+    )
+    assert status == 0, err
+    net, _ = load_net(tmp_path / "m.safetensors")
+    assert net.styles == ["small"] and sum(weight.numel() for weight in net.parameters()) <= 200_000
+    chosen, _ = load_style(tmp_path / "m.safetensors")  # its one style need not be named
+    assert folds(chosen)
 
 
 def test_any_painting_in_one_pass(command, several, paintings, photographs, tmp_path):
