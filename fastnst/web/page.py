@@ -153,7 +153,7 @@ def build_page(studio: Studio, trainings: Trainings | None = None):
                 strength = gr.Slider(0, 1, 1.0, step=0.05, label="Strength")
                 style_scale = gr.Slider(0.5, 2, 1.0, step=0.1, label="Size of strokes")
                 preserve_color = gr.Checkbox(label="Keep the photograph's colours")
-                with gr.Accordion("A second style", open=False, elem_id="second") as accordion:
+                with gr.Accordion("A second style", open=False, elem_id="second"):
                     second = gr.Dropdown(
                         [("None", ""), *choices()], value="", label="Second style", allow_custom_value=True
                     )  # fmt: skip
@@ -198,8 +198,10 @@ def build_page(studio: Studio, trainings: Trainings | None = None):
             gallery.select(choose, None, style, **private)
         style.change(mark, style, [card, asked, tabs, *galleries], **private)
         second.change(lambda name: gr.update(visible=name in studio.any_painting), second, second_painting, **private)
-        gr.on([photograph.change, accordion.expand], canvas, photograph, mask, **private)
-        follow = [photograph.change, mask.change, *(dial.change for dial in dials if dial is not mask)]
+        gr.on([photograph.change, mask.clear], canvas, photograph, mask, **private)
+        # Gradio's editor keeps its first change to itself, and an input may come with what was painted before it.
+        painted_on = [mask.change, mask.input]
+        follow = [photograph.change, *painted_on, *(dial.change for dial in dials if dial is not mask)]
         gr.on(
             follow, preview, [photograph, *dials], slider, api_name="preview", trigger_mode="always_last",
             show_progress="minimal", concurrency_id="pictures",

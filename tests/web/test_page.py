@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import http.server
 import json
+import re
 import shutil
 import signal
 import socket
@@ -13,7 +14,7 @@ import tempfile
 import time
 import urllib.request
 from pathlib import Path
-from types import SimpleNamespace
+from types import EllipsisType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -294,10 +295,11 @@ def test_drop_choose_compare_download(browser, served, tmp_path):
         )
         return [np.array(values).reshape(-1, 120, 4)[..., :3] for values in pixels]
 
-    def result_is(expected: Image.Image) -> bool:
-        """Waits until the result is that picture."""
-        for _ in range(50):
-            if page.locator("#result img").count() == 2 and np.abs(shown()[1] - np.asarray(expected, int)).max() <= 1:
+    def result_is(expected: Image.Image, where: np.ndarray | EllipsisType = ...) -> bool:
+        """Waits until the result is that picture, within 1 of 255."""
+        for _ in range(100):
+            two = page.locator("#result img").count() == 2
+            if two and np.abs(shown()[1] - np.asarray(expected, int))[where].max() <= 1:
                 return True
             page.wait_for_timeout(100)
         return False
@@ -338,17 +340,31 @@ def test_drop_choose_compare_download(browser, served, tmp_path):
     page.get_by_role("option", name="Ink").first.click()
     page.locator("#left .selected", has_text="Ink").wait_for()  # marked, however it is chosen
     page.wait_for_selector("#painting", state="detached")
+    page.set_viewport_size({"width": 390, "height": 800})
     page.locator("#second button.label-wrap").click()
     page.locator("#second input").first.click()
     page.get_by_role("option", name="Sea").last.click()
     weights = Stylizer(*(served.folder / "checkpoints" / f"{name}.safetensors" for name in ("ink", "sea")))
     assert result_is(weights(picture(0, 120, 80), strength=0.5))
-    page.wait_for_selector("#mask canvas")
+    page.locator("#mask", has_text=re.compile(r"\d{3}%")).wait_for()  # it has the picture, which is small, and is enlarged
+    canvas = page.locator("#mask canvas").first
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2 + 5, box["y"] + box["height"] / 2)
+    page.mouse.up()
+    distance = np.hypot(np.arange(80)[:, None] - 40, np.arange(120) - 60)  # px; the brush has a radius of 40
+    painted = Image.fromarray(distance < 40)
+    sides = Image.composite(styled("sea", strength=0.5), styled("ink", strength=0.5), painted)
+    assert result_is(sides, np.abs(distance - 40) > 4)
+    page.locator("#mask").get_by_label("Clear canvas").click()
+    assert result_is(weights(picture(0, 120, 80), strength=0.5))
+    page.locator("#mask", has_text=re.compile(r"\d{3}%")).wait_for()  # the picture is there again
 
     page.locator("#photograph").get_by_label("Remove Image").click()
     drop("#photograph", tmp_path / "large.png")
     page.get_by_text("1 is the most").first.wait_for()
-    page.set_viewport_size({"width": 390, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
