@@ -1,0 +1,85 @@
+"""Processes of a test's own that need no time to start: forked from one that has imported what a training takes.
+
+That one never computes, as torch's autograd cannot be forked once it has.
+"""
+
+import multiprocessing
+import os
+import runpy
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing import forkserver
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+CONTEXT = multiprocessing.get_context("forkserver")
+
+
+def be_ready() -> None:
+    """Starts the process that the others are forked from."""
+    CONTEXT.set_forkserver_preload(["fastnst.commands.train", "torch.distributed.run"])
+    before = os.getcwd()
+    os.chdir(ROOT)  # whose fastnst it is to import
+    forkserver.ensure_running()
+    os.chdir(before)
+
+
+class Forked:
+    """Calls `work`, a function of a module, with the arguments in a process of its own, which stands in `folder`.
+
+    variables: of its environment, besides the test's. What it writes goes to files, for `communicate` to read.
+    """
+
+    def __init__(self, folder: Path, work: Callable, *arguments: object, **variables: str):
+        self.files = [folder / f"{name}-{os.urandom(4).hex()}" for name in ("out", "err")]
+        environment = dict(os.environ) | variables
+        self.process = CONTEXT.Process(target=_run, args=(folder, self.files, environment, work, *map(str, arguments)))
+        self.process.start()
+
+    @property
+    def returncode(self) -> int | None:
+        return self.process.exitcode
+
+    def communicate(self, timeout: float = 200) -> tuple[str, str]:
+        """Waits for its end. Returns what it has written to stdout and stderr."""
+        self.process.join(timeout)
+        assert self.process.exitcode is not None, "it goes on and on"
+        out, err = (file.read_text() for file in self.files)
+        return out, err
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.process.pid, number)
+
+    def end(self) -> None:
+        """Kills it and what it has started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.join()
+
+
+def _run(folder: Path, files: list[Path], environment: dict[str, str], work: Callable, *arguments: str) -> None:
+    os.setsid()
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    for number, file in enumerate(files, 1):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
+    work(*arguments)
+
+
+def script(path: str, *arguments: str) -> None:
+    """Runs a Python file, as `python path arguments` does."""
+    sys.argv = [path, *arguments]
+    runpy.run_path(path, run_name="__main__")
+
+
+def torchrun(*arguments: str) -> None:
+    """`torchrun arguments`, whose processes are forked, too."""
+    from torch.distributed.launcher.api import elastic_launch
+    from torch.distributed.run import config_from_args, parse_args
+
+    config, _, (_, path, *rest) = config_from_args(parse_args(arguments))
+    config.start_method = "fork"
+    elastic_launch(config, script)(path, *rest)
