@@ -75,6 +75,12 @@ def script(path: str, *arguments: str) -> None:
     runpy.run_path(path, run_name="__main__")
 
 
+def spawning(path: str, *arguments: str) -> None:
+    """Runs a Python file whose own processes begin anew, as on macOS and Windows."""
+    multiprocessing.set_start_method("spawn", force=True)
+    script(path, *arguments)
+
+
 def torchrun(*arguments: str) -> None:
     """`torchrun arguments`, whose processes are forked, too."""
     from torch.distributed.launcher.api import elastic_launch
