@@ -1,9 +1,12 @@
 """The benchmark runs, at tiny sizes, and what it compares computes the same."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
+from forked import CONTEXT
 
+from fastnst.benchmark import steps
 from fastnst.commands.benchmark import FAST
 from fastnst.commands.entry import benchmark as main
 
@@ -14,7 +17,8 @@ PARTS = [
 ]  # fmt: skip
 
 
-def test_fast(command, photographs, tmp_path):
+def test_fast(command, ready, photographs, monkeypatch, tmp_path):
+    monkeypatch.setattr(steps, "multiprocessing", SimpleNamespace(get_context=lambda _: CONTEXT))  # they start at once
     status, out, err = command(main, "--fast", f"data.root={photographs}", "out=here")
     assert status == 0, err
     table = (tmp_path / "here/fast/table.md").read_text()
@@ -24,10 +28,10 @@ def test_fast(command, photographs, tmp_path):
     for losses, most in zip(results["losses"], (1e-3, 2e-2), strict=True):
         assert losses.keys() == {"precision", "total", "content", "style", "tv"}
         assert max(losses[term] for term in ("total", "content", "style", "tv")) < most
-    steps = {step["step"]: step for step in results["step"]}
-    assert set(steps) >= {"textbook", "float32", "bfloat16"}
-    for step in steps.values():
-        assert step["times_the_textbook"] == pytest.approx(steps["textbook"]["seconds"] / step["seconds"])
+    by_kind = {step["step"]: step for step in results["step"]}
+    assert set(by_kind) >= {"textbook", "float32", "bfloat16"}
+    for step in by_kind.values():
+        assert step["times_the_textbook"] == pytest.approx(by_kind["textbook"]["seconds"] / step["seconds"])
         assert step["images_per_second"] == pytest.approx(FAST["batch_size"] / step["seconds"])
     for kind in ("float32", "bfloat16"):
         parts = results[f"parts_{kind}"]

@@ -1,14 +1,13 @@
 """The command that trains, for each kind of net, from its options to restyled photographs."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from forked import script
 from PIL import Image
 from safetensors import safe_open
 
@@ -62,13 +61,13 @@ def test_artworks_are_listed_by_name(command, small_training, tmp_path):
     assert load_net(tmp_path / "checkpoints/wave+inkwash.safetensors")[0].styles == ["wave", "inkwash"]
 
 
-def test_any_painting_in_one_pass(command, several, paintings, photographs, tmp_path):
+def test_any_painting_in_one_pass(command, fork, several, paintings, photographs, tmp_path):
     arguments = (*several, "model=arbitrary", "model.width=4", "out=any.safetensors")
     status, _, err = command(train, *arguments)
     assert status == 2 and "data.styles=/folder" in err
-    script = [sys.executable, ROOT / "scripts/train.py", *arguments, f"data.styles={paintings}", "run_dir=runs/any/x"]
-    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, timeout=200)  # all its processes end
-    assert done.returncode == 0, done.stderr
+    whole = fork(script, ROOT / "scripts/train.py", *arguments, f"data.styles={paintings}", "run_dir=runs/any/x")
+    _, err = whole.communicate()  # all its processes end
+    assert whole.returncode == 0, err
     _, info = load_net(tmp_path / "any.safetensors")
     assert {"val/total/a", "val/total/b"} <= set(info["validation"])
 
