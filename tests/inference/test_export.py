@@ -1,10 +1,12 @@
 """Exported files run in their own runtimes and give what the checkpoint gives."""
 
 import json
+import math
 import re
 import sys
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -19,16 +21,23 @@ from fastnst.inference.export import largest_difference, load_exported
 from fastnst.models.transform_net import TransformNet
 from fastnst.shipped import CHECKPOINTS
 
+INSTANCE, BATCH = ("instance", "nearest"), ("batch", "transposed")
 
-@pytest.fixture(params=[("instance", "nearest"), ("batch", "transposed")], ids="-".join)
+
+@pytest.fixture
 def checkpoint(request, tmp_path):
     torch.manual_seed(0)
-    net = TransformNet(request.param[0], 4, request.param[1])
+    norm, upsample = getattr(request, "param", INSTANCE)
+    net = TransformNet(norm, 4, upsample)
     write_checkpoint(tmp_path / "small.safetensors", net, {"style": {"name": "small"}, "steps": 7})
     return "ckpt=small.safetensors"
 
 
-@pytest.mark.parametrize("form, processing", [("onnx", "inside"), ("pt2", "outside")])
+@pytest.mark.parametrize(
+    "checkpoint, form, processing",
+    [(INSTANCE, "onnx", "inside"), (BATCH, "onnx", "inside"), (BATCH, "pt2", "outside")],
+    indirect=["checkpoint"],
+)
 def test_exported_files_agree(command, checkpoint, tmp_path, form, processing):
     status, out, err = command(main, checkpoint, f"format={form}", f"processing={processing}")
     assert status == 0, err
@@ -46,15 +55,15 @@ def test_exported_files_agree(command, checkpoint, tmp_path, form, processing):
     if form == "onnx":  # which inference takes, too
         ours, theirs = (fastnst.load(path)(picture(0)) for path in (tmp_path / "small.safetensors", file))
         assert abs(np.asarray(ours, int) - np.asarray(theirs, int)).max() <= 1
-        check_axes(file)
-        assert command(main, checkpoint, "half=true", "out=deep/half.onnx")[0] == 0
-        call, _ = load_exported(tmp_path / "deep/half.onnx", "onnx")
-        assert largest_difference(call, load_net(tmp_path / "small.safetensors")[0], True) <= 4
-        assert (tmp_path / "deep/half.onnx").stat().st_size < file.stat().st_size
 
 
-def check_axes(file):
-    """An ONNX file names its axes, and takes pictures of any number, height and width."""
+def test_half_precision_and_named_axes(command, checkpoint, tmp_path):
+    file = tmp_path / "deep/half.onnx"
+    assert command(main, checkpoint, "half=true", "out=deep/half.onnx")[0] == 0
+    call, _ = load_exported(file, "onnx")
+    assert largest_difference(call, load_net(tmp_path / "small.safetensors")[0], True) <= 4
+    weights = onnx.load(file).graph.initializer
+    assert {w.data_type for w in weights if math.prod(w.dims) > 100} == {onnx.TensorProto.FLOAT16}
     session = onnxruntime.InferenceSession(str(file))
     (pictures,), (restyled,) = session.get_inputs(), session.get_outputs()
     assert (pictures.name, pictures.type, pictures.shape) == ("pictures", "tensor(uint8)", ["batch", "height", "width", 3])
