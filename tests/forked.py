@@ -37,6 +37,7 @@ class Forked:
         environment = dict(os.environ) | variables
         self.process = CONTEXT.Process(target=_run, args=(folder, self.files, environment, work, *map(str, arguments)))
         self.process.start()
+        self.pid: int = self.process.pid
 
     @property
     def returncode(self) -> int | None:
@@ -50,17 +51,18 @@ class Forked:
         return out, err
 
     def send_signal(self, number: int) -> None:
-        os.kill(self.process.pid, number)
+        os.kill(self.pid, number)
 
     def end(self) -> None:
         """Kills it and what it has started."""
         with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+            os.killpg(self.pid, signal.SIGKILL)
         self.process.join()
 
 
 def _run(folder: Path, files: list[Path], environment: dict[str, str], work: Callable, *arguments: str) -> None:
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where the tests run in a shell's background
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
