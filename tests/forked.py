@@ -1,6 +1,6 @@
 """Processes of a test's own that need no time to start: forked from one that has imported what a training takes.
 
-That one never computes, as torch's autograd cannot be forked once it has.
+That one never computes, as torch's autograd cannot be forked once it has. Where nothing forks, on Windows, they begin anew.
 """
 
 import multiprocessing
@@ -10,15 +10,19 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from multiprocessing import forkserver
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-CONTEXT = multiprocessing.get_context("forkserver")
+FORKS = "forkserver" in multiprocessing.get_all_start_methods()
+CONTEXT = multiprocessing.get_context("forkserver" if FORKS else "spawn")
 
 
 def be_ready() -> None:
     """Starts the process that the others are forked from."""
+    if not FORKS:
+        return
+    from multiprocessing import forkserver
+
     CONTEXT.set_forkserver_preload(["fastnst.commands.train", "torch.distributed.run"])
     before = os.getcwd()
     os.chdir(ROOT)  # whose fastnst it is to import
@@ -56,12 +60,13 @@ class Forked:
     def end(self) -> None:
         """Kills it and what it has started."""
         with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+            os.killpg(self.pid, signal.SIGKILL) if FORKS else self.process.kill()
         self.process.join()
 
 
 def _run(folder: Path, files: list[Path], environment: dict[str, str], work: Callable, *arguments: str) -> None:
-    os.setsid()
+    if FORKS:
+        os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where the tests run in a shell's background
     os.chdir(folder)
     os.environ.clear()
@@ -83,8 +88,15 @@ def spawning(path: str, *arguments: str) -> None:
     script(path, *arguments)
 
 
+def torchrun_anew(*arguments: str) -> None:
+    """`torchrun arguments`, whose own processes begin anew, as users' do."""
+    from torch.distributed.run import main
+
+    main(arguments)
+
+
 def torchrun(*arguments: str) -> None:
-    """`torchrun arguments`, whose processes are forked, too."""
+    """`torchrun arguments`, whose own processes are forked, too."""
     from torch.distributed.launcher.api import elastic_launch
     from torch.distributed.run import config_from_args, parse_args
 

@@ -1,10 +1,7 @@
 """Several processes, on one machine and on two: they compute what one would, share the data, and one of them writes."""
 
-import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT
-from forked import script, torchrun
+from forked import script, torchrun, torchrun_anew
 from pytorch_lightning.utilities import rank_zero_only
 
 from fastnst.checkpoint import load_net
@@ -94,14 +91,11 @@ def test_two_processes_that_learn_any_painting_equal_one(fork, small_training, d
 
 
 def test_two_processes_of_torchrun_equal_one(fork, small_training, ddp_training, tmp_path):
-    """As users start them: none of these processes is forked."""
     arguments = (RECORD, *ddp_training, *EXACT, "trainer.max_steps=11", "out=two.safetensors")
-    two = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *arguments],
-        cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1", "FOLDER": str(tmp_path)}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert two.returncode == 0, two.stderr
-    assert two.stdout.count("checkpoint: two.safetensors") == 1 and two.stdout.count("run: runs/small/") == 1
+    two = fork(torchrun_anew, "--standalone", "--nproc_per_node=2", *arguments, FOLDER=str(tmp_path))
+    out, err = two.communicate()
+    assert two.returncode == 0, err
+    assert out.count("checkpoint: two.safetensors") == 1 and out.count("run: runs/small/") == 1
     assert len(list(tmp_path.glob("runs/small/*"))) == 1
     check_records(tmp_path, 11)
     check_equals_one_process(fork, small_training, tmp_path, 11)
