@@ -13,7 +13,8 @@ demo: .venv/ready
 test check: export OMP_NUM_THREADS = 1
 test check: export MKL_NUM_THREADS = 1
 
-# mypy keeps one core busy; the tests' processes have the rest meanwhile.
+# mypy keeps one core busy; the tests' processes have the rest meanwhile. Each of them has one half of the tests, so that
+# what a file's tests share is made once, and takes over from the other's when it is done.
 test: .venv/ready
 	$(MAKE) --no-print-directory -j 2 lint pytest
 
@@ -21,7 +22,7 @@ check: .venv/ready
 	$(MAKE) --no-print-directory -j 2 lint pytest TESTS='-m "not slow"'
 
 pytest: .venv/ready
-	$(BIN)/python -m pytest -q -n 2 $(TESTS)
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal $(TESTS)
 
 test-gpu: .venv/ready
 	$(BIN)/python -m pytest -q -rs -m gpu tests/gpu

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from forked import Forked, be_ready
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
@@ -107,6 +108,25 @@ def command(monkeypatch, tmp_path, capsys):
         return status, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture(scope="session")
+def ready():
+    be_ready()
+
+
+@pytest.fixture
+def fork(ready, tmp_path):
+    """Starts a process that stands in tmp_path and calls a function: see `Forked`. It ends with the test."""
+    started = []
+
+    def start(work, *arguments: object, **variables: str) -> Forked:
+        started.append(Forked(tmp_path, work, *arguments, **variables))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.end()
 
 
 @pytest.fixture

@@ -2,22 +2,28 @@
 
 import shutil
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 from conftest import ROOT, picture
+from forked import script
 from PIL import Image
 
 TINY = ("init=null", "stability.weight=0", "trainer.max_steps=2", "trainer.val_check_interval=2")
 
 
-def demo(folder, *arguments: str) -> np.ndarray:
-    """The sheet that the demo prints the path of."""
-    script = [sys.executable, ROOT / "scripts" / "demo.py", *arguments, *TINY]
-    done = subprocess.run(script, cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return np.asarray(Image.open(done.stdout.splitlines()[-1]), int)
+@pytest.fixture
+def demo(fork, tmp_path):
+    pytest.importorskip("skimage", reason="the demo restyles a sample photograph")
+
+    def run(*arguments: str) -> np.ndarray:
+        """The sheet that the demo prints the path of."""
+        process = fork(script, ROOT / "scripts" / "demo.py", *arguments, *TINY)
+        out, err = process.communicate()
+        assert process.returncode == 0, err
+        return np.asarray(Image.open(tmp_path / out.splitlines()[-1]), int)
+
+    return run
 
 
 def beside(sheet: np.ndarray, painting: Image.Image) -> float:
@@ -27,17 +33,15 @@ def beside(sheet: np.ndarray, painting: Image.Image) -> float:
     return np.abs(sheet[:, : shown.width] - np.asarray(shown, int)).mean()
 
 
-def test_a_painting_of_ones_own(small_training, tmp_path):
-    pytest.importorskip("skimage", reason="the demo restyles a sample photograph")
+def test_a_painting_of_ones_own(demo, small_training, tmp_path):
     arguments = [argument for argument in small_training if not argument.startswith("style.image=")]
-    sheet = demo(tmp_path, *arguments, "style.image=painting.png")
+    sheet = demo(*arguments, "style.image=painting.png")
     assert beside(sheet, picture(99, 80, 72)) < 1 and sheet.shape[0] == 384
     assert (tmp_path / "outputs/demo/small.png").is_file() and (tmp_path / "outputs/demo/small.safetensors").is_file()
 
 
-def test_several_paintings(several, paintings, tmp_path):
-    pytest.importorskip("skimage", reason="the demo restyles a sample photograph")
-    assert beside(demo(tmp_path, *several, "out=both.safetensors"), Image.open(paintings / "0.png")) < 1
+def test_several_paintings(demo, several, paintings):
+    assert beside(demo(*several, "out=both.safetensors"), Image.open(paintings / "0.png")) < 1
 
 
 def test_make_hands_options_to_the_demo(tmp_path):

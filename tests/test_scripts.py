@@ -1,41 +1,50 @@
 """The scripts that stand alone: a zip of paintings, the sheets of the docs."""
 
-import subprocess
-import sys
 import zipfile
 
 import numpy as np
+import pytest
 from conftest import ROOT
+from forked import script
 from PIL import Image
 
 
-def script(name, *arguments):
-    return subprocess.run([sys.executable, ROOT / "scripts" / name, *map(str, arguments)], capture_output=True, text=True)
+@pytest.fixture
+def run(fork):
+    def run(name, *arguments) -> tuple[int, str, str]:
+        process = fork(script, ROOT / "scripts" / name, *arguments)
+        out, err = process.communicate()
+        return process.returncode, out, err
+
+    return run
 
 
-def test_gather_paintings(tmp_path):
+def test_gather_paintings(run, tmp_path):
     for number, name in enumerate(("a/one.jpg", "b/one.png", "b/kept_aside.jpg")):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (900, 600), (80 * number, 0, 0)).save(tmp_path / name)
     (tmp_path / "held_out.txt").write_text("b/kept_aside.jpg\n")
     (tmp_path / "alone.png").write_bytes((tmp_path / "b/one.png").read_bytes())
     sources = (f"{tmp_path}/a=1", f"{tmp_path}/b=2", f"{tmp_path}/alone.png=3")
-    run = script("gather_paintings.py", tmp_path / "all.zip", *sources, f"except={tmp_path}/held_out.txt")
-    assert run.returncode == 0 and "6 paintings" in run.stdout, run.stderr
+    status, out, err = run("gather_paintings.py", tmp_path / "all.zip", *sources, f"except={tmp_path}/held_out.txt")
+    assert status == 0 and "6 paintings" in out, err
     with zipfile.ZipFile(tmp_path / "all.zip") as archive:
         names = archive.namelist()
         assert len(set(names)) == 6 and not any("kept_aside" in name for name in names)
         sizes = {Image.open(archive.open(name)).size for name in names}
     assert sizes == {(600, 400)}
-    wrong = script("gather_paintings.py", tmp_path / "none.zip", f"{tmp_path}/missing=1")
-    assert wrong.returncode == 2 and len(wrong.stderr.splitlines()) == 1 and not (tmp_path / "none.zip").exists()
+    status, _, err = run("gather_paintings.py", tmp_path / "none.zip", f"{tmp_path}/missing=1")
+    assert status == 2 and len(err.splitlines()) == 1 and not (tmp_path / "none.zip").exists()
 
 
-def test_draw_gallery(tmp_path):
+def test_draw_gallery(run, tmp_path):
     painting = ROOT / "fastnst/assets/artworks/wave.jpg"
-    run = script("draw_gallery.py", tmp_path / "sheet.jpg", f"{ROOT}/checkpoints/wave.safetensors={painting}",
-                 f"{ROOT}/checkpoints/base.safetensors:mosaic={painting}")  # fmt: skip
-    assert run.returncode == 0, run.stderr
+    wave, mosaic = (
+        f"{ROOT}/checkpoints/wave.safetensors={painting}",
+        f"{ROOT}/checkpoints/base.safetensors:mosaic={painting}",
+    )
+    status, _, err = run("draw_gallery.py", tmp_path / "sheet.jpg", wave, mosaic)
+    assert status == 0, err
     sheet = np.asarray(Image.open(tmp_path / "sheet.jpg"), dtype=np.float32)
     assert sheet.shape == (3 * 332 - 8, 3 * 440 - 8, 3)
     wave, mosaic = sheet[332:656, 440:872], sheet[664:988, 440:872]
@@ -43,9 +52,9 @@ def test_draw_gallery(tmp_path):
     assert abs(wave - sheet[:324, 440:872]).mean() > 10 and abs(wave - mosaic).mean() > 10
 
 
-def test_draw_dials(tmp_path):
-    run = script("draw_dials.py", tmp_path / "dials.png", ROOT / "fastnst/assets/artworks/starry.jpg")
-    assert run.returncode == 0, run.stderr
+def test_draw_dials(run, tmp_path):
+    status, _, err = run("draw_dials.py", tmp_path / "dials.png", ROOT / "fastnst/assets/artworks/starry.jpg")
+    assert status == 0, err
     sheet = np.asarray(Image.open(tmp_path / "dials.png"), dtype=np.float32)
     assert sheet.shape == (3 * 318 - 8, 5 * 392 - 8, 3)
     small, large = (sheet[22:310, left : left + 384] for left in (392, 4 * 392))

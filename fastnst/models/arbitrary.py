@@ -217,22 +217,31 @@ def _spectral(matrix: Tensor, *functions: Callable[[Tensor], Tensor]) -> list[Te
     return [(axes * function(values)) @ axes.T for function in functions]
 
 
+def _turn(p: int, q: int) -> tuple[Tensor, Tensor]:
+    """What a rotation in the plane of two axes is made of: the plane's unit matrix and its quarter turn, (3, 3) each."""
+    plane, quarter = torch.zeros(2, 3, 3)
+    plane[p, p] = plane[q, q] = quarter[p, q] = 1
+    quarter[q, p] = -1
+    return plane, quarter
+
+
+TURNS = {plane: _turn(*plane) for plane in ((0, 1), (0, 2), (1, 2))}  # constants of an exported file, as they are made here
+
+
 def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues, (3,), in no order, and eigenvectors of a symmetric matrix, (3, 3), by Jacobi's rotations.
 
     ONNX has no operator for torch.linalg.eigh. Three sweeps give six digits.
     """
-    axes = torch.eye(3).to(matrix)
-    for p, q in SWEEPS * [(0, 1), (0, 2), (1, 2)]:
-        plane, quarter = torch.zeros(2, 3, 3)  # constants: an exported file has few nodes for each rotation
-        plane[p, p] = plane[q, q] = quarter[p, q] = 1
-        quarter[q, p] = -1
-        plane, quarter = plane.to(matrix), quarter.to(matrix)
+    one, turns = torch.eye(3).to(matrix), {plane: [x.to(matrix) for x in turn] for plane, turn in TURNS.items()}
+    axes = one
+    for p, q in SWEEPS * [*TURNS]:
+        plane, quarter = turns[p, q]
         difference, twice = matrix[q, q] - matrix[p, p], 2 * matrix[p, q]
         length = difference.abs() + (difference.square() + twice.square() + 1e-300).sqrt()
         tangent = torch.where(difference < 0, -twice, twice) / length
         cosine = 1 / (tangent.square() + 1).sqrt()
-        rotation = torch.eye(3).to(matrix) + (cosine - 1) * plane + tangent * cosine * quarter
+        rotation = one + (cosine - 1) * plane + tangent * cosine * quarter
         matrix, axes = rotation.T @ matrix @ rotation, axes @ rotation
     return matrix.diagonal(), axes
 

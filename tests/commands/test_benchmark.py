@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from forked import CONTEXT
 
 from fastnst.benchmark.steps import KINDS
 from fastnst.commands.entry import benchmark as main
@@ -13,7 +14,8 @@ SMALL = (
 )  # fmt: skip
 
 
-def test_tables(command, photographs, tmp_path):
+def test_tables(command, ready, photographs, monkeypatch, tmp_path):
+    monkeypatch.setattr("fastnst.benchmark.steps.get_context", lambda _: CONTEXT)  # they start at once
     status, out, err = command(main, f"data.root={photographs}", *SMALL)
     assert status == 0, err
     table = (tmp_path / "here/table.md").read_text()

@@ -1,21 +1,19 @@
 """The command that trains, for each kind of net, from its options to restyled photographs."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from forked import script
 from PIL import Image
 from safetensors import safe_open
 
 import fastnst
 from fastnst.checkpoint import load_net, load_style
 from fastnst.commands.entry import evaluate, infer, train
-from fastnst.commands.entry import export as export_other
 from fastnst.inference.folded import folds
 
 
@@ -45,8 +43,6 @@ def test_several_styles_in_one_net(command, several, tmp_path, photographs):
     for arguments, message in (((), "holds a, b: give style=NAME"), (("style=c",), "this checkpoint has a, b")):
         status, _, err = command(infer, "ckpt=checkpoints/a+b.safetensors", f"img={photograph}", *arguments)
         assert status == 2 and message in err and len(err.splitlines()) == 1
-    status, out, err = command(export_other, "ckpt=checkpoints/a+b.safetensors", "style=b", "format=pt2")
-    assert status == 0 and float(out.split(": ")[1].split(" /")[0]) <= 1, err
 
 
 def test_a_model_of_one_style_refuses_several(command, several):
@@ -75,13 +71,13 @@ def test_the_small_net_is_small(command, small_training, tmp_path):
     assert folds(chosen)
 
 
-def test_any_painting_in_one_pass(command, several, paintings, photographs, tmp_path):
+def test_any_painting_in_one_pass(command, fork, several, paintings, photographs, tmp_path):
     arguments = (*several, "model=arbitrary", "model.width=4", "out=any.safetensors")
     status, _, err = command(train, *arguments)
     assert status == 2 and "data.styles=/folder" in err
-    script = [sys.executable, ROOT / "scripts/train.py", *arguments, f"data.styles={paintings}", "run_dir=runs/any/x"]
-    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, timeout=200)  # all its processes end
-    assert done.returncode == 0, done.stderr
+    whole = fork(script, ROOT / "scripts/train.py", *arguments, f"data.styles={paintings}", "run_dir=runs/any/x")
+    _, err = whole.communicate()  # all its processes end
+    assert whole.returncode == 0, err
     _, info = load_net(tmp_path / "any.safetensors")
     assert {"val/total/a", "val/total/b"} <= set(info["validation"])
 
@@ -115,7 +111,7 @@ def test_any_painting_in_one_pass(command, several, paintings, photographs, tmp_
         assert status == 2 and message in err and len(err.splitlines()) == 1
     status, _, err = command(
         evaluate, "ckpt=any.safetensors", "style=custom", f"style.image={paintings}/2.png", f"data.root={photographs}",
-        "fast=true", "size=64",
+        "data.count=1", "size=96", "iterations=null", "speed_sizes=[64]",
     )  # fmt: skip
     assert status == 0, err
 

@@ -2,17 +2,15 @@
 
 import json
 import signal
-import subprocess
-import sys
 import tarfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 from conftest import ROOT, picture, zipped
+from forked import script
 from PIL import Image
 
 from fastnst.commands.entry import pack
@@ -81,17 +79,14 @@ def test_packing_again_keeps_what_is_there(command, photographs, tmp_path, monke
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_packing_goes_on_after_a_signal(command, tmp_path, number):
+def test_packing_goes_on_after_a_signal(command, fork, tmp_path, number):
     (tmp_path / "photographs").mkdir()
     Image.effect_noise((1600, 1200), 90).save(tmp_path / "photographs/00.jpg")
-    for i in range(1, 80):
+    for i in range(1, 40):
         (tmp_path / f"photographs/{i:02}.jpg").hardlink_to(tmp_path / "photographs/00.jpg")
-    script = [sys.executable, str(ROOT / "scripts/pack.py"), "root=photographs", "out=shards", "count=1", "size=200"]
-    # Where the tests run in a shell's background, Ctrl-C is ignored, and what they start would inherit that.
-    answer = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    process = subprocess.Popen(script, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=answer)
-    shards = tmp_path / "shards"
-    while len(list(shards.glob("*.tar"))) < 3 and process.poll() is None:
+    arguments = ("root=photographs", "out=shards", "count=1", "size=200")
+    process, shards = fork(script, ROOT / "scripts/pack.py", *arguments), tmp_path / "shards"
+    while len(list(shards.glob("*.tar"))) < 3 and process.returncode is None:
         time.sleep(0.001)
     workers = psutil.Process(process.pid).children()
     process.send_signal(number)
@@ -102,11 +97,11 @@ def test_packing_goes_on_after_a_signal(command, tmp_path, number):
         assert "Traceback" not in err
     assert workers and not psutil.wait_procs(workers, timeout=60)[1]
     done = {path: path.stat().st_mtime_ns for path in shards.glob("*.tar")}
-    assert 3 <= len(done) < 80
-    status, out, err = command(pack, *script[2:])
+    assert 3 <= len(done) < 40
+    status, out, err = command(pack, *arguments)
     assert status == 0, err
-    assert out.startswith("80 photographs in 80 shards, 0 files skipped")
-    assert len(list(shards.iterdir())) == 81
+    assert out.startswith("40 photographs in 40 shards, 0 files skipped")
+    assert len(list(shards.iterdir())) == 41
     assert all(path.stat().st_mtime_ns == time for path, time in done.items())
 
 

@@ -145,7 +145,7 @@ def test_strips_equal_the_whole(converted, size):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["onnx", "pt2"])
+@pytest.mark.parametrize("project, form", [(PYTORCH, "onnx"), (RRMINA, "pt2")])
 def test_exports_agree(command, converted, tmp_path, form):
     status, _, err = command(export, "ckpt=ours.safetensors", f"format={form}")
     assert status == 0, err

@@ -4,25 +4,33 @@ import pytest
 import torch
 
 from fastnst.checkpoint import load_net
+from fastnst.commands.entry import train
 from fastnst.training import module as training
 
 
 @pytest.fixture
 def same_weights(tmp_path):
     def same(*names: str) -> bool:
-        first, second = (load_net(tmp_path / f"{name}.safetensors")[0].state_dict() for name in names)
-        return all(torch.equal(first[key], second[key]) for key in first)
+        return equal(*(load_net(tmp_path / f"{name}.safetensors")[0].state_dict() for name in names))
 
     return same
 
 
+def equal(first: dict, second: dict) -> bool:
+    return all(torch.equal(first[key], second[key]) for key in first)
+
+
+WHOLE: dict[str, torch.Tensor] = {}
+
+
 @pytest.fixture
-def one_thread():
-    """Sums do not depend on how many threads share them out."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def same_as_whole(command, small_training, tmp_path):
+    """Whether an export has the weights of the small training that nothing has interrupted. That one runs once."""
+    if not WHOLE:
+        status, _, err = command(train, *small_training, "out=whole.safetensors", "run_dir=runs/whole/x")
+        assert status == 0, err
+        WHOLE.update(load_net(tmp_path / "whole.safetensors")[0].state_dict())
+    return lambda name: equal(WHOLE, load_net(tmp_path / f"{name}.safetensors")[0].state_dict())
 
 
 @pytest.fixture

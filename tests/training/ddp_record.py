@@ -1,7 +1,7 @@
 """Writes down what each process of a training does: FOLDER=... torchrun ... tests/training/ddp_record.py OVERRIDE...
 
 FOLDER gets, for each rank, the positions and photographs read (read0.txt), the gradients of each step (gradients0.pt) and
-what was written (written0.txt). With SPOIL=RANK,STEP the loss of that rank is not finite at that step.
+what was written (written0.txt). With SPOIL=RANK,STEP the loss of that rank is not finite at that step, counted from 0.
 """
 
 import os
@@ -34,7 +34,7 @@ def recorded_read(self, item):
 
 def recorded_step(self, batch, index):
     loss = training_step(self, batch, index)
-    return loss * float("nan") if [rank, str(index)] == spoiled else loss
+    return loss * float("nan") if [rank, str(self.global_step)] == spoiled else loss
 
 
 def recorded_gradients(self, trainer, module, optimizer):

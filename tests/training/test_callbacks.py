@@ -6,6 +6,7 @@ import sys
 import warnings
 
 from conftest import ROOT
+from forked import script
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from pytorch_lightning.utilities.warnings import PossibleUserWarning
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -30,18 +31,20 @@ def test_tensorboard_shows_the_run(command, small_training, tmp_path):
     assert "6/6" in out and ", ".join(f"{name}={value}" for name, value in last.items()) in out  # the progress bar
 
 
-def test_a_training_prints_its_own_lines(small_training, tmp_path):
-    def run(*more: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, ROOT / "scripts/train.py", *small_training, *more]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=250)
-
-    first, second = run("trainer.max_steps=3"), run("trainer.max_steps=9999", "trainer.max_time=00:00:00:01", "ckpt=last")
-    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+def test_a_training_prints_its_own_lines(fork, small_training, tmp_path):
+    """Also that the script, started as users start it, trains to the end: the second is no fork."""
+    first = fork(script, ROOT / "scripts/train.py", *small_training, "trainer.max_steps=3")
+    out, err = first.communicate()
+    assert first.returncode == 0, err
+    assert "device: cpu\n" in out and "resumes" not in out and "ended early" not in out
+    again = ("ckpt=last", "trainer.max_steps=9999", "trainer.max_time=00:00:00:01")
+    command = [sys.executable, ROOT / "scripts/train.py", *small_training, *again]
+    second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=250)
+    assert second.returncode == 0, second.stderr
     (last,) = (path.relative_to(tmp_path) for path in tmp_path.glob("runs/small/*/last.ckpt"))
-    assert "device: cpu\n" in first.stdout and "resumes" not in first.stdout and "ended early" not in first.stdout
     assert f"resumes: {last}\n" in second.stdout and " of 9999 steps\n" in second.stdout
     for words in ("ightning", "available", "weights_only", "workers", "Restor", "stopped", "resuming"):
-        assert words not in first.stderr + second.stderr
+        assert words not in err + second.stderr
 
 
 def test_warnings_that_a_user_needs_are_told(caplog):

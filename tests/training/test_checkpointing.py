@@ -1,13 +1,14 @@
 """A run that is killed goes on from a whole checkpoint."""
 
 import os
-import subprocess
-import sys
+import signal
 
 import pytest
 import torch
 from conftest import ROOT, picture
+from forked import script
 
+from fastnst.checkpoint import load_training
 from fastnst.commands.entry import train
 from fastnst.errors import UserError
 from fastnst.training import checkpointing
@@ -27,14 +28,20 @@ def test_lightnings_loop_is_its_own_again_after_the_training(command, small_trai
     assert patched == [True, True, True, False]  # the last is written after the training
 
 
-def test_killed_twenty_times(command, small_training, same_weights, one_thread, tmp_path):
-    kept = ("checkpoint_every=1", "data.workers=0")
-    script = [sys.executable, ROOT / "tests" / "training" / "killed.py", tmp_path / "runs/small", *small_training, *kept,
-              "trainer.max_steps=100000", "ckpt=last"]  # fmt: skip
-    done = subprocess.run(script, cwd=tmp_path, stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL)
-    assert done.returncode == 0
-    whole = f"trainer.max_steps={int(done.stdout.splitlines()[-1]) + 3}"
-    assert command(train, *small_training, *kept, whole, "ckpt=last", "out=part.safetensors")[0] == 0
+def test_killed_at_any_moment(fork, command, small_training, same_weights, tmp_path):
+    """Each run goes on from the one before, writes a checkpoint after a step, and is killed at or after the second one."""
+    kept = ("checkpoint_every=1", "data.workers=0", "ckpt=last")
+    killed, step = ROOT / "tests" / "training" / "killed.py", 0
+    for moment, steps in (("half", 1), ("moved", 1), ("written", 1), ("step", 2), ("renamed", 2)):
+        run = fork(script, killed, moment, *small_training, *kept, "trainer.max_steps=100")
+        _, err = run.communicate()
+        assert run.returncode == -signal.SIGKILL, err
+        found = newest(tmp_path / "runs/small")
+        assert found.name == ("previous.ckpt" if moment == "moved" else "last.ckpt")
+        step += steps
+        assert load_training(found)[1]["steps"] == step  # raises if it is damaged
+    whole = f"trainer.max_steps={step + 1}"
+    assert command(train, *small_training, *kept, whole, "out=part.safetensors")[0] == 0
     assert command(train, *small_training, whole, "checkpoint_every=100", "out=whole.safetensors")[0] == 0
     assert same_weights("whole", "part")
     (run,) = tmp_path.glob("runs/small/*/previous.ckpt")

@@ -1,11 +1,7 @@
 """Several processes, on one machine and on two: they compute what one would, share the data, and one of them writes."""
 
-import contextlib
-import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT
+from forked import script, torchrun, torchrun_anew
 from pytorch_lightning.utilities import rank_zero_only
 
 from fastnst.checkpoint import load_net
@@ -21,7 +18,8 @@ from fastnst.commands.entry import train
 # float64 and SGD: a net of four channels blows up float32's rounding, and Adam the sign of a gradient near 0.
 EXACT = ("trainer.precision=64-true", "optimizer.optimizer._target_=torch.optim.SGD", "~optimizer.optimizer.betas",
          "~optimizer.optimizer.eps")  # fmt: skip
-RECORD = str(ROOT / "tests" / "training" / "ddp_record.py")
+RECORD, TRAIN = ROOT / "tests" / "training" / "ddp_record.py", ROOT / "scripts" / "train.py"
+ONE_MACHINE = ("--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "--nproc_per_node=2")
 
 
 @pytest.fixture
@@ -29,29 +27,6 @@ def ddp_training(small_training):
     """Overrides for two processes with one photograph each."""
     return (*(a for a in small_training if a != "trainer=cpu"), "trainer=ddp", "trainer.accelerator=cpu",
             "trainer.devices=2", "trainer.precision=32-true", "data.batch_size=1", "data.workers=0")  # fmt: skip
-
-
-@pytest.fixture
-def start(tmp_path):
-    """Starts a command in tmp_path, and sees to it that it ends with the test."""
-    started = []
-
-    def run(*arguments: object, **variables: str) -> subprocess.Popen:
-        process = subprocess.Popen(
-            [str(a) for a in arguments], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "FOLDER": str(tmp_path)} | variables, start_new_session=True,
-        )  # fmt: skip
-        started.append(process)
-        return process
-
-    yield run
-    for process in started:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-
-
-def torchrun(*arguments: object) -> tuple:
-    return (sys.executable, "-m", "torch.distributed.run", *arguments)
 
 
 def free_port() -> int:
@@ -86,12 +61,13 @@ def check_records(folder, steps: int) -> None:
     assert str(folder) not in written[1].replace(str(folder / "read1.txt"), "") and "runs/" not in written[1]
 
 
-def check_equals_one_process(command, small_training, folder, steps: int) -> None:
+def check_equals_one_process(fork, small_training, folder, steps: int) -> None:
     """The gradients of each step and the final weights equal those of one process with the same global batch."""
+    (folder / "one").mkdir()
     arguments = (*small_training, *EXACT, f"trainer.max_steps={steps}", "out=one.safetensors")
-    variables = os.environ | {"FOLDER": str(folder / "one")}
-    whole = subprocess.run([sys.executable, RECORD, *arguments], cwd=folder, env=variables, capture_output=True, text=True)
-    assert whole.returncode == 0, whole.stderr
+    whole = fork(script, RECORD, *arguments, FOLDER=str(folder / "one"))
+    _, err = whole.communicate()
+    assert whole.returncode == 0, err
     one, both = (torch.load(folder / path, weights_only=True) for path in ("one/gradients0.pt", "gradients0.pt"))
     assert len(one) == len(both) == steps
     for first, second in zip(one, both, strict=True):
@@ -102,12 +78,10 @@ def check_equals_one_process(command, small_training, folder, steps: int) -> Non
         torch.testing.assert_close(one[key], both[key], atol=1e-5, rtol=1e-5)
 
 
-def test_two_processes_that_learn_any_painting_equal_one(start, small_training, ddp_training, paintings, tmp_path):
+def test_two_processes_that_learn_any_painting_equal_one(fork, small_training, ddp_training, paintings, tmp_path):
     any_painting = (*EXACT, "model=arbitrary", f"data.styles={paintings}", "trainer.max_steps=3")
-    script = ROOT / "scripts" / "train.py"
-    one = start(sys.executable, script, *small_training, *any_painting, "out=one.safetensors")
-    launch = torchrun("--standalone", "--nproc_per_node=2")
-    two = start(*launch, script, *ddp_training, *any_painting, "out=two.safetensors", "run_dir=runs/two")
+    one = fork(script, TRAIN, *small_training, *any_painting, "out=one.safetensors")
+    two = fork(torchrun, *ONE_MACHINE, TRAIN, *ddp_training, *any_painting, "out=two.safetensors", "run_dir=runs/two")
     for process in (one, two):
         _, err = process.communicate()
         assert process.returncode == 0, err
@@ -116,25 +90,24 @@ def test_two_processes_that_learn_any_painting_equal_one(start, small_training, 
         torch.testing.assert_close(one[key], two[key], atol=1e-5, rtol=1e-5)
 
 
-def test_two_processes_of_torchrun_equal_one(command, start, small_training, ddp_training, tmp_path):
-    (tmp_path / "one").mkdir()
-    arguments = (*ddp_training, *EXACT, "trainer.max_steps=11", "out=two.safetensors")
-    two = start(*torchrun("--standalone", "--nproc_per_node=2"), RECORD, *arguments)
+def test_two_processes_of_torchrun_equal_one(fork, small_training, ddp_training, tmp_path):
+    arguments = (RECORD, *ddp_training, *EXACT, "trainer.max_steps=11", "out=two.safetensors")
+    two = fork(torchrun_anew, "--standalone", "--nproc_per_node=2", *arguments, FOLDER=str(tmp_path))
     out, err = two.communicate()
     assert two.returncode == 0, err
     assert out.count("checkpoint: two.safetensors") == 1 and out.count("run: runs/small/") == 1
     assert len(list(tmp_path.glob("runs/small/*"))) == 1
     check_records(tmp_path, 11)
-    check_equals_one_process(command, small_training, tmp_path, 11)
+    check_equals_one_process(fork, small_training, tmp_path, 11)
 
 
-def test_two_machines(start, ddp_training, tmp_path):
+def test_two_machines(fork, ddp_training, tmp_path):
     """Two groups of torchrun on the loopback, each of one process."""
     port = free_port()
     arguments = (*ddp_training, "trainer.devices=1", "trainer.num_nodes=2", "trainer.max_steps=11", "out=two.safetensors")
     nodes = [
-        start(*torchrun("--nnodes=2", "--nproc_per_node=1", f"--node_rank={rank}", "--master_addr=127.0.0.1",
-                        f"--master_port={port}"), RECORD, *arguments)
+        fork(torchrun, "--nnodes=2", "--nproc_per_node=1", f"--node_rank={rank}", "--master_addr=127.0.0.1",
+             f"--master_port={port}", RECORD, *arguments, FOLDER=str(tmp_path))
         for rank in (0, 1)
     ]  # fmt: skip
     results = [node.communicate() for node in nodes]
@@ -143,14 +116,14 @@ def test_two_machines(start, ddp_training, tmp_path):
     check_records(tmp_path, 11)
 
 
-def test_slurms_variables_are_understood(start, ddp_training, tmp_path):
+def test_slurms_variables_are_understood(fork, ddp_training, tmp_path):
     """What srun sets for two tasks; srun itself is not needed."""
     common = {"SLURM_JOB_ID": "12345", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2",
               "SLURM_NNODES": "1", "SLURM_NODEID": "0", "SLURM_NODELIST": "127.0.0.1",
-              "MASTER_PORT": str(free_port())}  # fmt: skip
+              "MASTER_PORT": str(free_port()), "FOLDER": str(tmp_path)}  # fmt: skip
     tasks = [
-        start(sys.executable, RECORD, *ddp_training, "trainer.max_steps=11", "ckpt=last",
-              SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank), **common)
+        fork(script, RECORD, *ddp_training, "trainer.max_steps=11", "ckpt=last",
+             SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank), **common)
         for rank in (0, 1)
     ]  # fmt: skip
     results = [task.communicate() for task in tasks]
@@ -158,10 +131,12 @@ def test_slurms_variables_are_understood(start, ddp_training, tmp_path):
     check_records(tmp_path, 11)
 
 
-def test_a_signal_stops_all_processes_at_one_step(start, ddp_training, tmp_path):
-    run = start(sys.executable, RECORD, *ddp_training, "ckpt=last", "trainer.max_steps=100000")
+def test_a_signal_and_a_spoiled_step_stop_all_processes_at_one_step(fork, ddp_training, tmp_path):
+    """The second process is Lightning's own. The run is stopped, resumed, and ended by that process's bad loss."""
+    arguments = (script, RECORD, *ddp_training, "ckpt=last", "max_bad_steps=0")
+    run = fork(*arguments, "trainer.max_steps=100000", FOLDER=str(tmp_path))
     while not list(tmp_path.glob("runs/small/*/last.ckpt")):
-        assert run.poll() is None, run.communicate()
+        assert run.returncode is None, run.communicate()
         time.sleep(0.1)
     run.send_signal(signal.SIGTERM)  # to the first process alone
     _, err = run.communicate()
@@ -171,18 +146,12 @@ def test_a_signal_stops_all_processes_at_one_step(start, ddp_training, tmp_path)
     step = torch.load(last, weights_only=True)["global_step"]
     assert f"after step {step}," in line
     assert positions(tmp_path) == list(range(2 * step))
-    run = start(sys.executable, RECORD, *ddp_training, "ckpt=last", f"trainer.max_steps={step + 3}")
+    run = fork(*arguments, f"trainer.max_steps={step + 9}", FOLDER=str(tmp_path), SPOIL=f"1,{step + 3}")
     out, err = run.communicate()
-    assert run.returncode == 0 and f"run: {last.parent.relative_to(tmp_path)}" in out, err
-    assert positions(tmp_path) == list(range(2 * step + 6))
-
-
-def test_one_processs_spoiled_step_is_skipped_by_all(start, ddp_training, tmp_path):
-    arguments = (*ddp_training, "trainer.max_steps=11", "max_bad_steps=0")
-    run = start(sys.executable, RECORD, *arguments, SPOIL="1,3")
-    _, err = run.communicate()
     (line,) = told(err)
-    assert run.returncode == 2 and "not finite in 1 steps up to step 4" in line and "Traceback" not in err
+    assert f"resumes: {last.relative_to(tmp_path)}" in out
+    assert run.returncode == 2 and f"not finite in 1 steps up to step {step + 4}" in line and "Traceback" not in err
+    assert positions(tmp_path) == list(range(2 * step + 8))
     gradients = torch.load(tmp_path / "gradients0.pt", weights_only=True)  # of the process whose own loss was good
     assert len(gradients) == 4 and gradients[3][0].isnan().all() and gradients[2][0].isfinite().all()
 
@@ -203,24 +172,24 @@ def test_mistakes_are_told_by_one_process_of_a_machine(command, ddp_training, mo
             assert (len(lines) == 1 and message in lines[0]) if rank == "0" else not lines
 
 
-def test_a_process_that_fails_alone_does_not_leave_the_others_waiting(start, ddp_training, tmp_path):
+def test_a_process_that_fails_alone_does_not_leave_the_others_waiting(fork, ddp_training, tmp_path):
     """The second process meets files that the first one still could read."""
     spoil = "import fastnst.data.crops, os, sys\nfrom fastnst.errors import UserError\n" \
             "def fail(*a):\n    raise UserError('only here')\n" \
             "if os.environ.get('LOCAL_RANK') == '1':\n    fastnst.data.crops.Photographs._draw = fail\n" \
             "from fastnst.commands.entry import train\ntrain()\n"  # fmt: skip
     (tmp_path / "spoil.py").write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{spoil}")
-    run = start(*torchrun("--standalone", "--nproc_per_node=2"), tmp_path / "spoil.py", *ddp_training)
+    run = fork(torchrun, *ONE_MACHINE, tmp_path / "spoil.py", *ddp_training)
     _, err = run.communicate(timeout=120)
     assert run.returncode != 0 and "fastnst: only here" in told(err) and "[rank" not in err  # no process's traceback
 
 
-def test_many_styles(start, small_training, tmp_path):
+def test_many_styles(fork, small_training, tmp_path):
     joblib = find_spec("hydra_plugins") and find_spec("hydra_plugins.hydra_joblib_launcher")
     launcher = "joblib" if joblib else "basic"
     several = [a for a in small_training if not a.startswith("style")]
-    run = start(sys.executable, ROOT / "scripts/train.py", "-m", "style=wave,mosaic", f"hydra/launcher={launcher}", *several,
-                "style.size=48", "data.workers=0", "trainer.max_steps=1")  # fmt: skip
+    run = fork(script, TRAIN, "-m", "style=wave,mosaic", f"hydra/launcher={launcher}", *several,
+               "style.size=48", "data.workers=0", "trainer.max_steps=1")  # fmt: skip
     _, err = run.communicate()
     assert run.returncode == 0, err
     assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"wave.safetensors", "mosaic.safetensors"}

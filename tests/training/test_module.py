@@ -1,6 +1,7 @@
 """The whole path on small pictures: training, TensorBoard, checkpoints, resuming, failing."""
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from conftest import picture
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -18,18 +19,14 @@ EXACT = (
 )  # fmt: skip
 
 
-def test_loss_falls_and_seeds_repeat(command, small_training, weights, tmp_path):
-    for name in ("a", "b"):
-        command(train, *small_training, "trainer.max_steps=12", f"out={name}.safetensors", f"run_dir=runs/{name}/x")
-    a, b = weights("a.safetensors"), weights("b.safetensors")
-    assert all(torch.equal(a[key], b[key]) for key in a)
+def test_loss_falls_and_seeds_repeat(command, small_training, same_as_whole, tmp_path):
+    status, _, err = command(train, *small_training, "out=a.safetensors", "run_dir=runs/a/x")
+    assert status == 0 and same_as_whole("a"), err
     events = EventAccumulator(str(tmp_path / "runs/a/x")).Reload().Scalars("train/total")
     assert events[-1].value < events[0].value
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(command, small_training, weights, monkeypatch):
-    command(train, *small_training, "out=whole.safetensors", "run_dir=runs/whole/x", "data.workers=2")
-
+def test_a_resumed_run_equals_an_uninterrupted_one(command, small_training, same_as_whole, monkeypatch):
     step = training.StyleTransfer.training_step
 
     def interrupted(self, batch, index):
@@ -43,8 +40,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(command, small_training, weig
     status, out, err = command(train, *small_training, "out=part.safetensors", "run_dir=runs/part/y", "ckpt=last")
     assert status == 0, err
     assert "run: runs/part/x" in out  # it goes on where it was
-    a, b = weights("whole.safetensors"), weights("part.safetensors")
-    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert same_as_whole("part")
 
 
 def test_weights_that_are_not_finite_are_never_saved(command, small_training, monkeypatch, tmp_path):
@@ -63,10 +59,10 @@ def test_weights_that_are_not_finite_are_never_saved(command, small_training, mo
 
 
 def test_stability_is_learnt(command, small_training, tmp_path):
-    longer = (*small_training, "data.size=48", "trainer.max_steps=40", "optimizer.lr=3e-3")
+    longer = (*small_training, "data.size=48", "trainer.max_steps=16", "optimizer.lr=1e-2")
     figures = {}
     photograph = to_tensor(picture(5, 96, 80)).unsqueeze(0)
-    for weight in (0, 50):
+    for weight in (0, 200):
         status, _, err = command(
             train, *longer, f"stability.weight={weight}", f"out={weight}.safetensors", f"run_dir=runs/{weight}/x"
         )
@@ -75,7 +71,7 @@ def test_stability_is_learnt(command, small_training, tmp_path):
         figures[weight] = flicker(net, photograph, noise=0.02)
         tags = EventAccumulator(str(tmp_path / f"runs/{weight}/x")).Reload().Tags()["scalars"]
         assert ("train/stability" in tags) == (weight > 0)
-    assert figures[50] < 0.9 * figures[0]
+    assert figures[200] < 0.5 * figures[0]
     status, _, err = command(train, *small_training, "stability.weight=1")
     assert status == 2 and "stability.shift=6: data.size=32" in err
 
@@ -91,19 +87,27 @@ def test_mixed_precision_agrees(command, small_training, precision, weights, tmp
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
 
-@pytest.mark.parametrize(("model", "kind"), (("johnson", "TransformNet"), ("multi", "MultiStyleNet")))
-def test_a_compiled_step_agrees(command, small_training, weights, monkeypatch, tmp_path, model, kind):
-    """With the graphs that a compiler is given run as they are: what makes code of them is torch's."""
+@pytest.mark.parametrize(
+    "model, kind, backend", [("johnson", "TransformNet", "eager"), ("multi", "MultiStyleNet", "aot_eager")]
+)
+def test_a_compiled_step_agrees(command, small_training, weights, monkeypatch, model, kind, backend):
+    """With the graphs that a compiler is given run as they are: what makes code of them is torch's.
+
+    Once as they are captured, to the end of the training; once with those of the gradients, which take longer, without the
+    validation.
+    """
     compiled, compile_module = [], torch.nn.Module.compile
 
     def record(self, **options):
         compiled.append(type(self).__name__)
-        compile_module(self, backend="aot_eager", **options)
+        compile_module(self, backend=backend, **options)
 
     monkeypatch.setattr(torch.nn.Module, "compile", record)
+    if backend == "aot_eager":
+        monkeypatch.setattr(pl.Trainer, "validate", lambda *_, **__: [{}])
     for name in ("true", "false"):
-        arguments = (*small_training, *EXACT, f"model={model}", f"compile={name}", f"out={name}.safetensors")
-        status, _, err = command(train, *arguments)
+        arguments = ("trainer.max_steps=3", f"model={model}", f"compile={name}", f"out={name}.safetensors")
+        status, _, err = command(train, *small_training, *EXACT, *arguments)
         assert status == 0, err
     assert compiled == [kind, "Objective", "LossNetwork"]
     a, b = weights("true.safetensors"), weights("false.safetensors")
