@@ -147,7 +147,7 @@ def _step(kind: str, batch: int, side: int, width: int, meeting: str, rank: int)
 def profile_step(batch: int, side: int, width: int, rounds: int, kind: str) -> list[dict]:
     """Where our step's seconds go, and its operations a second beside those of a matrix product. kind: of DTYPES.
 
-    The product is written as a convolution of 1 x 1, for which torch has its fastest. Of a GPU's step no parts are told,
+    The product is written as a convolution of 1 x 1, as torch's own is slower in float32. Of a GPU's step no parts are told,
     as they end later than Python's calls.
     """
     device, dtype = best_device(), DTYPES[kind]

@@ -31,7 +31,6 @@ def compare_peer() -> None:
 
 
 def benchmark() -> None:
-    _fast_is_an_option()
     _run("fastnst.commands.benchmark.benchmark", "benchmark")
 
 
