@@ -10,16 +10,31 @@ PACKAGE = Path(__file__).resolve().parent
 HOME = PACKAGE if (PACKAGE / "configs").is_dir() else PACKAGE.parent
 CONFIGS, CHECKPOINTS = HOME / "configs", HOME / "checkpoints"
 ARTWORKS = PACKAGE / "assets" / "artworks"  # the project's own
+FIGURES = "content", "strokes", "palette", "motif"  # the last columns of checkpoints/README.md's table of figures
 PAINTINGS = PACKAGE / "assets" / "paintings"  # in the public domain, by the names of shipped styles: 432 x 324 px of each
 
 
 def painting_of(checkpoint: Path) -> str | None:
     """What checkpoints/README.md says that a shipped checkpoint's painting is; None for any other file."""
+    row = _row(checkpoint, checkpoint.name)
+    return row[0] if row else None
+
+
+def figures_of(checkpoint: Path) -> str | None:
+    """The figures of today's net that checkpoints/README.md has for a shipped checkpoint; None where it has none."""
+    row = _row(checkpoint, checkpoint.stem)
+    if row is None or len(row) < 8:
+        return None
+    return ", ".join(f"{figure} {value}" for figure, value in zip(FIGURES, row[-4:], strict=True))
+
+
+def _row(checkpoint: Path, name: str) -> list[str] | None:
+    """The cells after the name in the first row of that name in checkpoints/README.md; None if the file is not shipped."""
     readme = CHECKPOINTS / "README.md"
     if checkpoint.resolve().parent != CHECKPOINTS.resolve() or not readme.is_file():
         return None
-    found = re.search(rf"^\| `{re.escape(checkpoint.name)}` \| (.*?) \|", readme.read_text(), re.MULTILINE)
-    return found[1] if found else None
+    found = re.search(rf"^\| `{re.escape(name)}` \|(.*)\|$", readme.read_text(), re.MULTILINE)
+    return [cell.strip() for cell in found[1].split("|")] if found else None
 
 
 def checkpoint_file(name: str | Path) -> Path:

@@ -10,8 +10,8 @@ from torch import Tensor
 from fastnst.checkpoint import choose_style, load_net
 from fastnst.commands.options import as_path, check_flags, path_of, style_of, title_of
 from fastnst.errors import UserError
-from fastnst.files import check_writable, write_bytes
-from fastnst.inference.card import card
+from fastnst.files import check_writable
+from fastnst.inference.card import write_card
 from fastnst.inference.export import (
     SUFFIX,
     Predictor,
@@ -79,8 +79,7 @@ def export(cfg: DictConfig) -> None:
     print(f"largest difference from the checkpoint in float32: {difference}")
     known = info if style is None else info | {"style": info.get("style", {}) | {"name": title_of(style)}}
     measured = {"largest difference from the checkpoint": difference, "time of a pass": time_a_pass(call, inside)}
-    about = path.with_name(f"{path.name}.md")
-    write_bytes(about, card(checkpoint_file(checkpoint), path, cfg.format, known, measured).encode())
+    about = write_card(checkpoint_file(checkpoint), path, cfg.format, known, measured)
     print(f"{about}: its card")
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     if isinstance(styled, ArbitraryNet):

@@ -18,6 +18,7 @@ from fastnst.commands.options import check_flags, check_numbers, check_whole, pa
 from fastnst.errors import UserError, line_of
 from fastnst.files import check_file
 from fastnst.images import load_rgb, to_tensor
+from fastnst.inference.card import write_card
 from fastnst.losses.layer_names import STYLE_LAYERS
 from fastnst.memory import check_step, keep_freed_memory
 from fastnst.models.arbitrary import MOST_SIZE
@@ -126,9 +127,11 @@ def train(cfg: DictConfig) -> dict[str, float]:
             print(f"ended early: after {trainer.global_step} of {cfg.trainer.max_steps} steps")
         if out.exists():
             print(f"replaced: the {out} that was there")
-        export(out, net, module.info | {"steps": trainer.global_step, "validation": losses})
+        learnt = module.info | {"steps": trainer.global_step, "validation": losses}
+        export(out, net, learnt)
+        about = write_card(out, out, "safetensors", learnt, {})
         print(", ".join(f"{name} {value:.4g}" for name, value in losses.items()))
-        print(f"run: {run_dir}\ncheckpoint: {out}")
+        print(f"card: {about}\nrun: {run_dir}\ncheckpoint: {out}")
     return losses
 
 

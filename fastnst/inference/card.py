@@ -1,4 +1,4 @@
-"""The model card beside an exported file: what is known of the net, from its checkpoint, and what was measured."""
+"""The model card beside a checkpoint or an exported file: what is known of the net, and what was measured."""
 
 import platform
 from collections.abc import Mapping
@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from fastnst.data.workers import cores
-from fastnst.shipped import painting_of
+from fastnst.files import write_bytes
+from fastnst.shipped import figures_of, painting_of
 
 UNKNOWN = "not recorded"
 USE = {
@@ -15,6 +16,13 @@ USE = {
     "executorch": "ExecuTorch, in an app or in Python",
     "safetensors": "fastnst.load, or scripts/infer.py",
 }
+
+
+def write_card(checkpoint: Path, path: Path, form: str, info: Mapping[str, Any], measured: Mapping[str, str]) -> Path:
+    """Writes the `card` of the file `path` beside it, and returns where."""
+    about = path.with_name(f"{path.name}.md")
+    write_bytes(about, card(checkpoint, path, form, info, measured).encode())
+    return about
 
 
 def card(checkpoint: Path, path: Path, form: str, info: Mapping[str, Any], measured: Mapping[str, str]) -> str:
@@ -30,6 +38,7 @@ def card(checkpoint: Path, path: Path, form: str, info: Mapping[str, Any], measu
         "photographs": ", ".join(f"{name} {value}" for name, value in data.items()) if data else UNKNOWN,
         "training steps": info.get("steps", UNKNOWN),
         "validation": _validation(info),
+        "figures over ten held-out photographs": figures_of(checkpoint),
         "loss network": _loss_network(info),
         "converted from a net of": info.get("converted"),
         "fastnst": info.get("version", UNKNOWN),

@@ -1,7 +1,7 @@
 """A contact sheet: one picture in every style of a net that has several."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,22 +41,22 @@ class ContactSheet(Stylizer):
         photograph = to_rgb(upright(image))
         if max(photograph.size) > (size or CELL):
             photograph = fit(photograph, size or CELL)
-        pictures = {"photograph": photograph}
+        pictures = [("photograph", photograph)]
         for done, (name, stylizer) in enumerate(self.stylizers.items(), 1):
-            pictures[name] = stylizer(photograph, controls=controls)
+            pictures.append((name, stylizer(photograph, controls=controls)))
             progress(done / len(self.stylizers))
-        return _sheet(pictures)
+        return in_rows(pictures)
 
 
-def _sheet(pictures: dict[str, Image.Image]) -> Image.Image:
-    """The pictures, all of one size, in rows, about as wide as high, each below its name."""
-    first = next(iter(pictures.values()))
+def in_rows(pictures: Sequence[tuple[str, Image.Image]]) -> Image.Image:
+    """Named pictures, all of one size, in rows, about as wide as high, each below its name."""
+    first = pictures[0][1]
     letters = max(10, min(first.size) // 16)
     font, label = ImageFont.load_default(letters), round(1.4 * letters)
     width, height = first.width + GAP, first.height + label + GAP
     columns = max(1, round(math.sqrt(len(pictures) * height / width)))
     sheet = Image.new("RGB", (columns * width + GAP, math.ceil(len(pictures) / columns) * height + GAP), "white")
-    for number, (name, picture) in enumerate(pictures.items()):
+    for number, (name, picture) in enumerate(pictures):
         left, top = GAP + number % columns * width, GAP + number // columns * height
         written = Image.new("RGB", (first.width, label), "white")  # a long name ends with its cell
         ImageDraw.Draw(written).text((0, 0), name, fill="black", font=font)

@@ -119,7 +119,12 @@ class TransformNet(Net):
         norms = [module for module in self.modules() if isinstance(module, nn.InstanceNorm2d)]
         numbers = [numbers.detach() for norm in norms for numbers in (norm.weight, norm.bias)]
         colors = self.layers[-1].get_parameter("bias").detach()
-        return torch.cat([*numbers, torch.eye(3).to(colors).flatten(), torch.zeros_like(colors)])
+        parts = [*numbers, colors.new_tensor([1.0, 0, 0, 0, 1, 0, 0, 0, 1])]
+        row = colors.new_zeros(sum(map(len, parts)) + 3)
+        # Nets are checked on the meta device, where torch.cat and torch.eye would import torch's compiler, for a second.
+        for place, part in zip(row[:-3].split([*map(len, parts)]), parts, strict=True):
+            place.copy_(part)
+        return row
 
     def fold(self, row: Tensor) -> "TransformNet":
         """The net itself: it has one embedding, and holds that already."""

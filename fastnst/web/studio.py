@@ -12,17 +12,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageOps
 
 from fastnst.checkpoint import load_net
 from fastnst.data.files import sample_photographs
 from fastnst.errors import UserError, line_of
 from fastnst.images import UNREADABLE, Held, decode, fit, load_rgb, save, to_rgb, upright
 from fastnst.inference.film import restyle_film
+from fastnst.inference.sheet import in_rows
 from fastnst.inference.stylizer import DEFAULTS, STYLE_SIZES, Controls, Stylizer
 from fastnst.models.arbitrary import Painted
 from fastnst.models.net import Net
-from fastnst.shipped import ARTWORKS, CHECKPOINTS, PAINTINGS, checkpoint_file, painting_of
+from fastnst.shipped import ARTWORKS, CHECKPOINTS, PAINTINGS, checkpoint_file, figures_of, painting_of
 
 PREVIEW = 640  # px of the long side
 SHOWN = 1600  # px, of a result on the page
@@ -162,6 +163,9 @@ class Studio:
         size, steps, losses = info.get("style", {}).get("size"), info.get("steps"), info.get("validation", {})
         if isinstance(steps, int) and isinstance(size, int):
             lines.append(f"Trained for {steps} steps, with the painting at {size} px.")
+        figures = figures_of(CHECKPOINTS / f"{stem}.safetensors")
+        if figures and stem == name:
+            lines.append(f"Over ten held-out photographs, lower is better: {figures}.")
         shown = [
             f"{term} {losses[f'val/{term}']:.3g}" for term in ("content", "style", "palette") if f"val/{term}" in losses
         ]
@@ -327,7 +331,7 @@ class Studio:
                 yield title_of(name), self._restyled(photograph, Look(name, painting))
 
         path = self._path(file, "sheet", ".png")
-        save(contact_sheet([*pictures()]), path)
+        save(in_rows([*pictures()]), path)
         return str(path)
 
     def film(
@@ -367,16 +371,3 @@ class Studio:
         except UserError as error:
             raise UserError(line_of(error).replace(file, "this file")) from None
         return str(path)
-
-
-def contact_sheet(pictures: Sequence[tuple[str, Image.Image]], columns: int = 5) -> Image.Image:
-    """Pictures of one size with their titles below, in rows."""
-    width, height = pictures[0][1].size
-    across, down, columns = width + 8, height + 24, min(columns, len(pictures))
-    sheet = Image.new("RGB", (across * columns - 8, down * -(-len(pictures) // columns)), "white")
-    draw = ImageDraw.Draw(sheet)
-    for number, (title, picture) in enumerate(pictures):
-        left, top = number % columns * across, number // columns * down
-        sheet.paste(picture, (left, top))
-        draw.text((left + 2, top + height + 3), title, "black", font_size=14)
-    return sheet

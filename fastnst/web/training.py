@@ -21,6 +21,7 @@ from fastnst.checkpoint import export, load_training
 from fastnst.errors import UserError
 from fastnst.files import whole
 from fastnst.images import load_rgb, save
+from fastnst.inference.card import write_card
 from fastnst.shipped import PACKAGE
 
 PATIENCE = 120  # s, that a process which was told to stop may take to finish its step and save it
@@ -106,7 +107,9 @@ class Trainings:
                 last = next(filter(Path.is_file, (folder / "run" / f"{name}.ckpt" for name in ("last", "previous"))), None)
                 if last is None:
                     raise UserError(f"{folder.name} has learnt nothing yet: resume it or cancel it.")
-                export(out, *load_training(last))
+                net, info = load_training(last)
+                export(out, net, info)
+                write_card(out, out, "safetensors", info, {})
             return out
 
     def cancel(self) -> None:

@@ -65,16 +65,19 @@ def training_tab(studio: Studio, trainings: Trainings, photograph, show_styles: 
         """Has a training that was stopped go on."""
         trainings.resume()
 
-    def training() -> dict:
-        """How the training fares: status, step of steps, seconds left, losses."""
+    def looked_at() -> Progress:
+        """How the training fares; one that is done meanwhile is in the list then."""
         progress = trainings.progress()
         studio.add_trained(trainings.finished())
-        return {key: value for key, value in vars(progress).items() if key != "pictures"}
+        return progress
+
+    def training() -> dict:
+        """How the training fares: status, step of steps, seconds left, losses."""
+        return {key: value for key, value in vars(looked_at()).items() if key != "pictures"}
 
     def refresh(known: int) -> tuple:
         """Shows how the training fares. known: how many styles this visitor's page lists."""
-        progress = trainings.progress()
-        studio.add_trained(trainings.finished())
+        progress = looked_at()
         running, here = progress.status == "running", progress.status != "none"
         losses = pd.DataFrame(progress.losses, columns=["step", "loss"], dtype=float)
         changed = len(studio.styles) != known

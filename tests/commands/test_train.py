@@ -22,6 +22,7 @@ def test_several_styles_in_one_net(command, several, tmp_path, photographs):
     assert status == 0, err
     net, info = load_net(tmp_path / "checkpoints" / "a+b.safetensors")
     assert net.styles == ["a", "b"] and info["style"]["name"] == "a+b"
+    assert "| style | a+b |" in (tmp_path / "checkpoints" / "a+b.safetensors.md").read_text()
     totals = info["validation"]
     assert totals["val/total"] == pytest.approx((totals["val/total/a"] + totals["val/total/b"]) / 2)
     assert not torch.equal(net.rows[0], net.rows[1])

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import EllipsisType, SimpleNamespace
 
@@ -173,6 +174,25 @@ def test_each_action_is_an_endpoint(client, served, tmp_path):
         with pytest.raises(Exception, match=message) as error:
             client.predict(*arguments, api_name="/restyle")
         assert served.page.folder.name not in str(error.value)
+
+
+def test_clients_at_once_get_their_own_in_order(client, served, tmp_path):
+    def calls(number: int) -> list[tuple[str, Image.Image]]:
+        return [(name, picture(number, 64 + 8 * number, 48 + 8 * turn)) for turn, name in enumerate(("ink", "sea", "ink"))]
+
+    def visit(number: int) -> list[np.ndarray]:
+        own = type(client)(served.address, verbose=False, download_files=str(tmp_path / "got"), analytics_enabled=False)
+        found = []
+        for turn, (name, photograph) in enumerate(calls(number)):
+            photograph.save(tmp_path / f"{number}_{turn}.png")
+            found.append(load_rgb(own.predict(sent(tmp_path / f"{number}_{turn}.png"), name, api_name="/restyle")[1]))
+        return found
+
+    nets = {name: Stylizer(served.folder / "checkpoints" / f"{name}.safetensors") for name in ("ink", "sea")}
+    with ThreadPoolExecutor(4) as visitors:
+        for number, found in enumerate(visitors.map(visit, range(4))):
+            for (name, photograph), result in zip(calls(number), found, strict=True):
+                assert np.array_equal(result, nets[name](photograph))
 
 
 def test_curl_restyles_as_the_documentation_says(served, tmp_path):

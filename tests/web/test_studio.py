@@ -17,7 +17,7 @@ from fastnst.images import load_rgb
 from fastnst.inference.stylizer import Controls
 from fastnst.models.arbitrary import Painted
 from fastnst.models.transform_net import TransformNet
-from fastnst.web.studio import Look, Studio, contact_sheet, title_of
+from fastnst.web.studio import Look, Studio, title_of
 
 
 @pytest.fixture
@@ -56,6 +56,7 @@ def test_shipped_styles_have_cards_and_paintings(tmp_path):
     studio = Studio(Path("great_wave"), tmp_path, 1e6)
     assert "Hokusai" in studio.card("great_wave") and "public domain" in studio.card("great_wave")
     assert "350 steps" in studio.card("great_wave") and studio.paintings["great_wave"].is_file()
+    assert "strokes 0.410" in studio.card("great_wave")
     assert "MIT" in Studio(Path("wave"), tmp_path, 1e6).card("wave") and studio.card("nothing") == ""
 
 
@@ -168,11 +169,10 @@ def test_a_sheet_holds_every_style(studio, tmp_path):
     picture(0, 300, 200).save(tmp_path / "photo.png")
     shares = []
     sheet = Image.open(studio.sheet(str(tmp_path / "photo.png"), progress=shares.append))
-    assert sheet.size == (3 * 264 - 8, 171 + 24) and shares == [0, 0.5]
+    assert sheet.size == (272, 8 + 3 * (171 + 14 + 8)) and shares == [0, 0.5]
     ink = studio.preview(str(tmp_path / "photo.png"), Look("ink"))
     small = studio.reduced(str(tmp_path / "photo.png"), 256)
-    assert np.array_equal(sheet.crop((264, 0, 520, 171)), studio.stylizer(Look("ink"))(small)) and ink[0].size == (300, 200)
-    assert contact_sheet([("a", small)] * 7, columns=3).size == (784, 3 * 195)
+    assert np.array_equal(sheet.crop((8, 215, 264, 386)), studio.stylizer(Look("ink"))(small)) and ink[0].size == (300, 200)
 
 
 def test_a_film_is_bounded_and_shares_the_time(studio, tmp_path):

@@ -70,6 +70,7 @@ def test_one_at_a_time_and_then_in_the_list(trainings, tmp_path):
     last = trainings.root / "mine" / "run" / "last.ckpt"
     wait(last.exists)
     kept = trainings.keep()
+    assert "| training steps | 7 |" in kept.with_name("mine.safetensors.md").read_text()
     assert trainings.finished() == [kept] and trainings.progress().status == "none"
     with pytest.raises(UserError, match="not taken"):
         trainings.begin("mine", painting, 5)
