@@ -163,7 +163,7 @@ def test_each_action_is_an_endpoint(client, served, tmp_path):
     looks = [{"painting": painting}, {"painting": photograph}, {"painting": painting, "style_size": 96}]
     files = [client.predict(photograph, "any: your painting", **look, api_name="/restyle")[1] for look in looks]
     assert len({load_rgb(file).tobytes() for file in files}) == 3
-    assert load_rgb(client.predict(photograph, painting, api_name="/sheet")).size == (4 * 264 - 8, 73 + 24)
+    assert load_rgb(client.predict(photograph, painting, api_name="/sheet")).size == (256 + 16, 4 * (73 + 14 + 8) + 8)
     assert load_rgb(client.predict(painting, photograph, api_name="/try_painting")).size == (640, 183)
     for arguments, message in (
         ((photograph, "nothing"), "Choose a style"),
