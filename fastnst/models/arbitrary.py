@@ -23,7 +23,9 @@ from fastnst.models.net import Net, Shares
 from fastnst.models.regions import Regions
 from fastnst.models.transform_net import TransformNet
 
+AXES = 100  # principal components of a painting (as many as in Ghiasi et al. 2017): the head's input
 MOST_SIZE = 2048  # px, of the short side at which a painting is seen
+HIDDEN = 128  # the head's hidden units
 SWEEPS = 3  # of `_eigh`: an exported file has some hundred nodes for each
 MOST_STRETCH = 2.5  # how much the painting's colours may stretch or shrink the predicted ones
 UNITS = {"relu1_2": 251.32533, "relu2_2": 591.20996, "relu3_3": 441.67773, "relu4_3": 52.178925}  # Oxford's, of `Pooling`
@@ -41,8 +43,6 @@ class ArbitraryNet(StyledNet):
 
     The head's last input is the style weight, which training draws at random (Babaeizadeh and Ghiasi 2020): so it can be
     chosen afterwards.
-
-    axes: principal axes that the head sees. hidden: its hidden units. The defaults are those of versions 0.1 and 0.2.
     """
 
     kind = "arbitrary"
@@ -50,16 +50,16 @@ class ArbitraryNet(StyledNet):
     mean: Tensor
     axes: Tensor
 
-    def __init__(self, width: int = 32, upsample: str = "nearest", axes: int = 100, hidden: int = 128):
+    def __init__(self, width: int = 32, upsample: str = "nearest"):
         super().__init__(width, upsample)
         self.register_buffer("mean", torch.zeros(POOLED))
-        self.register_buffer("axes", torch.zeros(POOLED, axes))
-        self.head = nn.Sequential(nn.Linear(axes + 1, hidden), nn.ReLU(), nn.Linear(hidden, self.numbers))
+        self.register_buffer("axes", torch.zeros(POOLED, AXES))
+        self.head = nn.Sequential(nn.Linear(AXES + 1, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, self.numbers))
         with torch.no_grad():  # at first every painting has nearly the same embedding
             self.head[2].get_parameter("weight").mul_(0.1)
             self.head[2].get_parameter("bias").copy_(self.neutral)
         self.head[0].register_load_state_dict_pre_hook(_without_dial)
-        self.architecture = {"kind": self.kind, "width": width, "upsample": upsample, "axes": axes, "hidden": hidden}
+        self.architecture = {"kind": self.kind, "width": width, "upsample": upsample}
 
     def forward(self, photographs: Tensor, pooled: Tensor, style_weight: float = 1.0) -> Tensor:
         """photographs: (N, 3, H, W) in 0-1. pooled, style_weight: as in `predict`. Returns the same shape."""
@@ -100,35 +100,27 @@ class ArbitraryNet(StyledNet):
         return torch.cat([*numbers, (linear @ matrix.view(3, 3).to(linear)).flatten().to(row), shift.to(row)])
 
     def seen(self, pooled: Tensor) -> Tensor:
-        """The head's view of paintings, (N, axes) in -3 to 3, in standard deviations of the paintings it was trained on."""
+        """The head's view of paintings, (N, AXES) in -3 to 3, in standard deviations of the paintings it was trained on."""
         # Clamped, as embeddings for a painting far from all of those are of no use.
         return ((pooled - self.mean) @ self.axes).clamp(-3, 3)
 
     @property
     def surveyed(self) -> bool:
-        return bool(self.axes.any(0).all())
+        return bool(self.axes.any())
 
     @torch.no_grad()
     def survey(self, pooled: Tensor) -> None:
-        """Computes the mean and the principal axes of paintings, (P, 1920).
+        """Computes the mean and the principal axes of paintings, (P, 1920) with P from AXES on.
 
-        Axes that it has, of a smaller net that it began at, it keeps: the others are those of what they do not tell.
-        Raises UserError if the paintings are all the same.
+        Raises UserError if they are all the same.
         """
-        pooled, known = pooled.cpu().double(), int(self.axes.any(0).sum())
-        if not known:
-            self.mean.copy_(pooled.mean(0))
-        kept = F.normalize(self.axes[:, :known].cpu().double(), dim=0)
-        rest = pooled - self.mean.cpu()
-        rest = rest - rest @ kept @ kept.T
-        _, spread, axes = torch.linalg.svd(rest / len(pooled) ** 0.5, full_matrices=False)
+        pooled = pooled.cpu().double()
+        _, spread, axes = torch.linalg.svd((pooled - pooled.mean(0)) / len(pooled) ** 0.5, full_matrices=False)
         if spread[0] < 1e-6:
-            if known:
-                return
             raise UserError("data.styles: the paintings are all alike; give some that differ")
         spread = spread.clamp_min(1e-3 * spread[0])  # paintings that hardly differ have no more axes
-        new = (axes / spread[:, None])[: self.axes.shape[1] - known]
-        self.axes[:, known : known + len(new)] = new.T
+        self.mean.copy_(pooled.mean(0))
+        self.axes.copy_((axes[:AXES] / spread[:AXES, None]).T)
 
     def first_row(self, style: str | None = None) -> Tensor:
         """The prediction for the mean painting."""
@@ -139,30 +131,13 @@ class ArbitraryNet(StyledNet):
         return {style: painted.rows[str(file)] for style, file in paintings.items()}
 
     def begin_from(self, other: Net, rows: Callable[[], Mapping[str, Tensor]]) -> None:
-        """Takes all of another zero-shot net, or another's convolutions and its embedding or the mean of its embeddings.
-
-        A net with more axes or hidden units predicts the same as the one that it begins at: the new ones count for nothing
-        yet. Raises UserError if it has fewer.
-        """
+        """Takes all of another zero-shot net, or another's convolutions and its embedding or the mean of its embeddings."""
         self.load_body(other)
-        if isinstance(other, ArbitraryNet):
-            self._take_head(other)
+        if other.any_painting:
+            self.load_state_dict(other.state_dict())
             return
         with torch.no_grad():
             self.head[2].get_parameter("bias").copy_(other.first_row())
-
-    def _take_head(self, other: "ArbitraryNet") -> None:
-        own, given = self.head.state_dict(), other.head.state_dict()
-        axes, hidden = other.axes.shape[1], len(given["0.bias"])
-        if axes > self.axes.shape[1] or hidden > len(own["0.bias"]):
-            raise UserError(f"init= has {axes} axes and {hidden} hidden units: give model.axes and model.hidden from these")
-        self.mean.copy_(other.mean)
-        self.axes[:, :axes] = other.axes
-        own["0.weight"][:hidden] = 0  # what they make of the new axes
-        own["0.weight"][:hidden, :axes], own["0.weight"][:hidden, -1] = given["0.weight"][:, :-1], given["0.weight"][:, -1]
-        own["0.bias"][:hidden] = given["0.bias"]
-        own["2.weight"][:, :hidden], own["2.weight"][:, hidden:] = given["2.weight"], 0
-        own["2.bias"].copy_(given["2.bias"])
 
     def name_of(self, paintings: Collection[str]) -> str:
         """It has no style of its own: those that `style=` names are held out."""
@@ -249,8 +224,8 @@ def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
 def _without_dial(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
     """Nets of 0.1.0 have no dial: for them it changes nothing."""
     weight = state.get(f"{prefix}weight")
-    if weight is not None and weight.shape[1] + 1 == module.get_parameter("weight").shape[1]:
-        state[f"{prefix}weight"] = torch.cat([weight, weight.new_zeros(len(weight), 1)], dim=1)
+    if weight is not None and weight.shape == (HIDDEN, AXES):
+        state[f"{prefix}weight"] = torch.cat([weight, weight.new_zeros(HIDDEN, 1)], dim=1)
 
 
 class Pooling(nn.Module):

@@ -179,7 +179,7 @@ class AnyPainting(StyleTransfer):
         return self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it, undeclared
 
     def on_fit_start(self) -> None:
-        if self.trainer.ckpt_path is not None or self.net.surveyed:  # by the run that is resumed, or the net it began at
+        if self.net.surveyed:  # in a run that is resumed, or that began from such a net
             return
         batches = (batch["image"].to(self.device) for batch in self.data.some_paintings())
         self.net.survey(torch.cat([self.pool(self._features(self._resized(x, number))) for number, x in enumerate(batches)]))
