@@ -10,7 +10,7 @@ from torch import Tensor
 from fastnst.checkpoint import choose_style, load_net
 from fastnst.commands.options import check_whole, path_of
 from fastnst.evaluation.figures import PAINTING_SIZE, gram_matrices
-from fastnst.evaluation.measurements import FIGURES, means, measure, nearest, share_own
+from fastnst.evaluation.measurements import FIGURES, means, measure, share_own
 from fastnst.evaluation.peer import OURS, PEER, WORKING_SIZE, load_peer, markdown, seconds_of, share_lower
 from fastnst.evaluation.pictures import LEAST, choose_photographs, find_paintings, read, read_photograph
 from fastnst.evaluation.report import contact_sheet
@@ -42,17 +42,16 @@ def compare(cfg: DictConfig) -> dict:
     sheet: dict[str, list[Tensor | None]] = {"photographs": [None, *photographs]}
     for name, file in paintings.items():
         net = Stylizer((choose_style(whole, info, checkpoint, file), info))
-        painting = pictures[name]
         nets = {
             OURS: functools.partial(net, tile=None),
             PEER: functools.partial(peer.stylize_with, style_image=str(file), max_size=max(cfg.size, WORKING_SIZE)),
         }
         for which, restyle in nets.items():
-            row = sheet[f"{name}: painting, results of {which}"] = [painting]
+            row = sheet[f"{name}: painting, results of {which}"] = [pictures[name]]
             for path, photograph in zip(paths, photographs, strict=True):
                 restyled = to_tensor(restyle(to_image(photograph[0]))).unsqueeze(0).to(device)
-                result = {"painting": name, "photograph": path.name, "nearest": nearest(network, restyled, grams)}
-                results[which].append(result | measure(network, restyled, photograph, painting))
+                measured = measure(network, restyled, photograph, name, pictures, grams)
+                results[which].append({"painting": name, "photograph": path.name, **measured})
                 row.append(restyled)
         print(name, flush=True)
 

@@ -19,7 +19,6 @@ from fastnst.evaluation.measurements import (
     means,
     measure,
     median_worth,
-    nearest,
     share_own,
     speed,
     trained_objective,
@@ -75,16 +74,14 @@ def evaluate(cfg: DictConfig) -> dict:
     sheet: dict[str, list[Tensor | None]] = {"photographs": [None, *photographs]}
     for style, net in nets.items():
         net.to(device).to(memory_format=torch.channels_last)
-        painting = pictures[style]
-        row = sheet[f"{style}: painting, results"] = [painting]
+        row = sheet[f"{style}: painting, results"] = [pictures[style]]
         for path, photograph in zip(paths, photographs, strict=True):
             with torch.no_grad():
                 restyled = net(photograph).clamp(0, 1)
             result: dict[str, Any] = {
                 "painting": style,
                 "photograph": path.name,
-                **measure(network, restyled, photograph, painting),
-                "nearest": nearest(network, restyled, grams),
+                **measure(network, restyled, photograph, style, pictures, grams),
                 "flicker": flicker(lambda p: net(p).clamp(0, 1), photograph),  # noqa: B023
                 "artefacts": {
                     name: {"photograph": figure(photograph), "network": figure(restyled)}

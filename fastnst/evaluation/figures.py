@@ -4,7 +4,7 @@ Pictures are RGB in 0-1, (1, 3, H, W).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +36,12 @@ def relative_style(network: LossNetwork, restyled: Tensor, painting: Tensor) -> 
     painting: with a short side of PAINTING_SIZE px, whatever it was in training, so that nets can be compared. 0: the
     painting's statistics; 1: none.
     """
-    pairs = zip(gram_matrices(network, restyled), gram_matrices(network, painting), strict=True)
+    return style_distance(gram_matrices(network, restyled), gram_matrices(network, painting))
+
+
+def style_distance(grams: Sequence[Tensor], painting: Sequence[Tensor]) -> float:
+    """`relative_style` of a result, given the `gram_matrices` of both."""
+    pairs = zip(grams, painting, strict=True)
     return sum(((a - b).square().sum() / b.square().sum()).item() for a, b in pairs) / len(STYLE_LAYERS)
 
 

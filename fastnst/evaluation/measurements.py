@@ -4,6 +4,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +16,8 @@ from fastnst.evaluation.figures import (
     motif,
     palette,
     relative_content,
-    relative_style,
     strokes,
+    style_distance,
     worth,
 )
 from fastnst.evaluation.pictures import read
@@ -26,6 +27,7 @@ from fastnst.losses.vgg import LossNetwork
 from fastnst.memory import PeakMemory
 from fastnst.timing import clock
 
+Grams = Mapping[str, Sequence[Tensor]]  # the `gram_matrices` of paintings, by name
 FIGURES = ("relative_content", "relative_style", "strokes", "palette", "motif")
 # Each kind under the name that checkpoints of version 0.1 have for it, whatever its class is called now.
 OBJECTIVES = {
@@ -39,28 +41,30 @@ OBJECTIVES = {
 OBJECTIVES |= {f"{kind.__module__}.{kind.__qualname__}": kind for kind in OBJECTIVES.values()}
 
 
-def measure(network: LossNetwork, restyled: Tensor, photograph: Tensor, painting: Tensor) -> dict[str, float | None]:
-    """Each of FIGURES for a result; None for motif where no window of the photograph is flat.
+def measure(
+    network: LossNetwork, restyled: Tensor, photograph: Tensor, painting: str, paintings: Mapping[str, Tensor], grams: Grams
+) -> dict[str, Any]:
+    """The painting a result is `nearest` to, and each of FIGURES; None for motif where no window of the photograph is flat.
 
-    painting: with a short side of PAINTING_SIZE px.
+    painting: its name among `paintings`, which have a short side of PAINTING_SIZE px. grams: their `gram_matrices`.
     """
-    repeated = motif(restyled, photograph)
+    repeated, own = motif(restyled, photograph), gram_matrices(network, restyled)
     return {
+        "nearest": nearest(own, grams),
         "relative_content": relative_content(network, restyled, photograph),
-        "relative_style": relative_style(network, restyled, painting),
-        "strokes": strokes(network, restyled, painting),
-        "palette": palette(restyled, painting),
+        "relative_style": style_distance(own, grams[painting]),
+        "strokes": strokes(network, restyled, paintings[painting]),
+        "palette": palette(restyled, paintings[painting]),
         "motif": None if math.isnan(repeated) else repeated,  # JSON has no nan
     }
 
 
-def nearest(network: LossNetwork, restyled: Tensor, paintings: Mapping[str, Sequence[Tensor]]) -> str:
+def nearest(grams: Sequence[Tensor], paintings: Grams) -> str:
     """The painting, of those given by their `gram_matrices`, whose Gram matrices a result's are nearest to.
 
     As `relative_style`, but over the sum of both squared norms, so that no painting is near to all. A net that has learnt
     the paintings' mean, and not the paintings, names the right one no more often than chance.
     """
-    grams = gram_matrices(network, restyled)
 
     def distance(name: str) -> float:
         pairs = zip(grams, paintings[name], strict=True)

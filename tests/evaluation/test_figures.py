@@ -49,7 +49,7 @@ def test_the_nearest_painting_is_that_of_the_same_forms(network, samples):
     """Another part of a picture is nearest to that picture, though it shows something else."""
     parts = {str(i): sample[..., :128, :128] for i, sample in enumerate(samples)}
     grams = {name: gram_matrices(network, part) for name, part in parts.items()}
-    found = [nearest(network, sample[..., -128:, -128:], grams) for sample in samples]
+    found = [nearest(gram_matrices(network, sample[..., -128:, -128:]), grams) for sample in samples]
     assert found == list(parts)
     results = [{"painting": name, "nearest": other} for name, other in zip(parts, ("0", "0"), strict=True)]
     assert share_own(results) == 0.5
