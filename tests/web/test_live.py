@@ -72,7 +72,7 @@ def browser(folder, address):
     frames = [b"FRAME\n" + luminance + bytes([100 + 40 * i]) * 4800 + bytes([150]) * 4800 for i in range(2)]
     film.write_bytes(b"YUV4MPEG2 W160 H120 F15:1 Ip A1:1 C420jpeg\n" + b"".join(frames))
     camera = ["--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={film}"]
-    gpu = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
+    gpu = ["--in-process-gpu", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", *camera, *gpu])
         yield browser
