@@ -1,8 +1,10 @@
-"""Draws a sheet of paintings, each beside what its net makes of two sample photographs.
+"""Draws a sheet of paintings, each beside what its net makes of sample photographs.
 
-    python scripts/draw_gallery.py docs/styles.jpg wave=wave.jpg base:mosaic=mosaic.jpg arbitrary:munch.jpg=munch.jpg
+    python scripts/draw_gallery.py docs/styles.jpg wave=wave.jpg base:mosaic=mosaic.jpg
+    python scripts/draw_gallery.py docs/held_out.jpg arbitrary=PAINTINGS columns=2 width=256 photographs=chelsea,rocket
 
-One row for each CHECKPOINT=PAINTING, or CHECKPOINT:STYLE=PAINTING for a net of several styles or of any painting.
+One row for each CHECKPOINT=PAINTING, or CHECKPOINT:STYLE=PAINTING for a net of several styles. A net for any painting takes
+a painting, or a folder of them.
 """
 
 import sys
@@ -16,29 +18,48 @@ import fastnst
 from fastnst.data.files import sample_photographs
 from fastnst.images import load_rgb
 
-CELL = (432, 324)  # px; photographs are restyled at this size, so that strokes are seen as they come out
-GAP = 8
-PHOTOGRAPHS = ("astronaut", "chelsea")
+GAP = 8  # px
+# columns: of paintings with their results. width: of a picture in px, at which photographs are restyled, so that strokes are
+# seen as they come out; its height is three quarters of that.
+OPTIONS = {"columns": "1", "width": "432", "photographs": "astronaut,chelsea"}
 
 
-def draw_gallery(rows: list[tuple[str, Path]]) -> Image.Image:
-    """The sheet: photographs on top, then painting and results, row by row."""
-    files = {path.stem: path for path in sample_photographs()[0] + sample_photographs()[1]}
-    photographs = [ImageOps.fit(load_rgb(files[name]), CELL) for name in PHOTOGRAPHS]
-    lines: list[list[Image.Image | None]] = [[None, *photographs]]
-    for name, painting in rows:
+def find_rows(pairs: list[tuple[str, Path]]) -> list[tuple[str, str | Path | None, Path]]:
+    """Checkpoint, style and painting of each row."""
+    rows: list[tuple[str, str | Path | None, Path]] = []
+    for name, path in pairs:
         checkpoint, _, style = name.partition(":")
-        net = fastnst.load(checkpoint, style=style or None)
-        lines.append([ImageOps.fit(load_rgb(painting), CELL), *map(net, photographs)])
-    width, height = (side + GAP for side in CELL)
-    sheet = Image.new("RGB", (width * (1 + len(photographs)) - GAP, height * len(lines) - GAP), "white")
-    for down, line in enumerate(lines):
-        for across, picture in enumerate(line):
-            if picture is not None:
-                sheet.paste(picture, (across * width, down * height))
+        if checkpoint == "arbitrary":
+            rows += [(checkpoint, each, each) for each in (sorted(path.iterdir()) if path.is_dir() else [path])]
+        else:
+            rows.append((checkpoint, style or None, path))
+    return rows
+
+
+def draw_gallery(pairs: list[tuple[str, Path]], columns: int, width: int, names: list[str]) -> Image.Image:
+    """The sheet: photographs on top of each column, then painting and results, row by row."""
+    cell = (width, width * 3 // 4)
+    files = {path.stem: path for path in sample_photographs()[0] + sample_photographs()[1]}
+    photographs = [ImageOps.fit(load_rgb(files[name]), cell) for name in names]
+    lines: list[list[Image.Image]] = []
+    for checkpoint, style, painting in find_rows(pairs):
+        net = fastnst.load(checkpoint, style=style)
+        lines.append([ImageOps.fit(load_rgb(painting), cell), *map(net, photographs)])
+    across, down = cell[0] + GAP, cell[1] + GAP
+    rows, column = -(-len(lines) // columns), across * (1 + len(photographs))
+    sheet = Image.new("RGB", (column * columns - GAP, down * (1 + rows) - GAP), "white")
+    for left in range(0, column * columns, column):
+        for i, picture in enumerate(photographs, 1):
+            sheet.paste(picture, (left + i * across, 0))
+    for number, line in enumerate(lines):
+        for i, picture in enumerate(line):
+            sheet.paste(picture, (number // rows * column + i * across, (1 + number % rows) * down))
     return sheet
 
 
 if __name__ == "__main__":
-    pairs = [argument.split("=", 1) for argument in sys.argv[2:]]
-    draw_gallery([(name, Path(painting)) for name, painting in pairs]).save(sys.argv[1], quality=88)
+    given = [tuple(argument.split("=", 1)) for argument in sys.argv[2:]]
+    options = OPTIONS | {name: value for name, value in given if name in OPTIONS}
+    pairs = [(name, Path(value)) for name, value in given if name not in OPTIONS]
+    sheet = draw_gallery(pairs, int(options["columns"]), int(options["width"]), options["photographs"].split(","))
+    sheet.save(sys.argv[1], quality=88)

@@ -1,5 +1,6 @@
 """The scripts that stand alone: a zip of paintings, the sheets of the docs."""
 
+import shutil
 import zipfile
 
 import numpy as np
@@ -50,6 +51,22 @@ def test_draw_gallery(run, tmp_path):
     wave, mosaic = sheet[332:656, 440:872], sheet[664:988, 440:872]
     assert sheet[:320, :424].min() > 240  # nothing stands beside the photographs
     assert abs(wave - sheet[:324, 440:872]).mean() > 10 and abs(wave - mosaic).mean() > 10
+
+
+def test_a_gallery_of_a_folder_of_paintings(run, tmp_path):
+    paintings = tmp_path / "paintings"
+    paintings.mkdir()
+    for name in ("starry", "wave", "mosaic"):
+        shutil.copy(ROOT / f"fastnst/assets/artworks/{name}.jpg", paintings)
+    options = ("columns=2", "width=64", "photographs=chelsea")
+    status, _, err = run("draw_gallery.py", tmp_path / "sheet.png", f"arbitrary={paintings}", *options)
+    assert status == 0, err
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"), dtype=np.float32)
+    assert sheet.shape == (3 * 56 - 8, 4 * 72 - 8, 3)
+    assert np.array_equal(sheet[:48, 72:136], sheet[:48, 216:280])  # the photograph, on top of each column
+    mosaic, starry, wave = sheet[56:104, 72:136], sheet[112:160, 72:136], sheet[56:104, 216:280]
+    assert sheet[112:, 144:].min() == 255  # three paintings: the last place stays empty
+    assert abs(mosaic - starry).mean() > 5 and abs(starry - wave).mean() > 5
 
 
 def test_draw_dials(run, tmp_path):
