@@ -139,6 +139,7 @@ def ancestor(net: Net, info: dict) -> str:
         return str(info["ancestor"])
     digest = hashlib.sha256()
     for name, tensor in net.state_dict().items():
+        name = "rows" if name == "embeddings" else name  # as checkpoints before 0.2.0 call it, and were hashed
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 

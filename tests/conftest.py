@@ -167,7 +167,7 @@ def several(small_training, paintings):
 
 def random_multi(styles=("a", "b"), width=4, upsample="nearest"):
     net = MultiStyleNet(styles, width, upsample)
-    torch.nn.init.normal_(net.rows, 0.5, 0.5)
+    torch.nn.init.normal_(net.embeddings, 0.5, 0.5)
     return net.eval()
 
 

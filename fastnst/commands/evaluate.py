@@ -18,7 +18,7 @@ from fastnst.evaluation.measurements import (
     beside_optimization,
     means,
     measure,
-    median_worth,
+    median_iterations,
     share_own,
     speed,
     trained_objective,
@@ -96,7 +96,7 @@ def evaluate(cfg: DictConfig) -> dict:
                 result |= beside
                 for step, picture in iterates.items():
                     sheet.setdefault(f"{step} iterations", [None]).append(picture)
-                print(f"  equivalent to {count_of(result['worth'], marks)} iterations", flush=True)
+                print(f"  equivalent to {count_of(result['equivalent_iterations'], marks)} iterations", flush=True)
 
     summary = {
         "checkpoint": str(cfg.ckpt),
@@ -104,7 +104,7 @@ def evaluate(cfg: DictConfig) -> dict:
         "styles": list(nets),
         "steps": info.get("steps"),
         "size": size,
-        **({"worth_median": median_worth(results, max(marks))} if marks else {}),
+        **({"worth_median": median_iterations(results, max(marks))} if marks else {}),
         **means(results),
         **({"nearest_is_own": share_own(results)} if len(nets) > 1 else {}),
         "flicker": statistics.mean(r["flicker"] for r in results),

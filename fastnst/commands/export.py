@@ -49,7 +49,7 @@ def export(cfg: DictConfig) -> None:
     # With the embedding as an input, and all styles in one file.
     styled = whole if cfg.format == "onnx" and style is None and isinstance(whole, StyledNet) else None
     if styled is not None or (cfg.format == "safetensors" and style is None):
-        net = whole.fold(whole.first_row())  # one of its styles, to try the file with
+        net = whole.fold(whole.first_embedding())  # one of its styles, to try the file with
     else:
         net = choose_style(whole, info, checkpoint, style).at(1.0)
     if isinstance(net, Regions):
@@ -69,12 +69,12 @@ def export(cfg: DictConfig) -> None:
         inside = cfg.processing == "inside"
         info |= {"processing": cfg.processing, "half": cfg.half, "width": net.channels}
         if styled is not None:
-            info["embeddings"] = {name: styled.first_row(name).tolist() for name in styled.styles}
+            info["embeddings"] = {name: styled.first_embedding(name).tolist() for name in styled.styles}
         exported = net if styled is None else styled
         export_product(Product(copy.deepcopy(exported), inside, cfg.half).eval(), cfg.format, path, info)
     call, _ = load_exported(path, cfg.format)
     if styled is not None:
-        call = _with(call, styled.first_row())
+        call = _with(call, styled.first_embedding())
     difference = f"{largest_difference(call, net, inside, sizes_of(cfg.format)):.3g} / 255"
     print(f"largest difference from the checkpoint in float32: {difference}")
     known = info if style is None else info | {"style": info.get("style", {}) | {"name": title_of(style)}}
@@ -88,8 +88,8 @@ def export(cfg: DictConfig) -> None:
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, from a painting to its embedding")
 
 
-def _with(call: Callable[..., np.ndarray], row: Tensor) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda pictures: call(pictures, row.numpy())
+def _with(call: Callable[..., np.ndarray], embedding: Tensor) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda pictures: call(pictures, embedding.numpy())
 
 
 def _page(cfg: DictConfig) -> None:

@@ -147,7 +147,7 @@ def _repetition(windows: Tensor) -> Tensor:
     return r.where(peak, 0).amax((1, 2)).where(seen, 0)
 
 
-def worth(curve: list[float], total: float) -> int | None:
+def equivalent_iterations(curve: list[float], total: float) -> int | None:
     """Equivalent iterations: the first at which optimization's loss, `curve[i]` after i iterations, is at most `total`.
 
     None: the curve ends above `total`.

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from fastnst.errors import UserError
 from fastnst.evaluation.figures import (
     ARTEFACTS,
+    equivalent_iterations,
     gram_matrices,
     motif,
     palette,
     relative_content,
     strokes,
     style_distance,
-    worth,
 )
 from fastnst.evaluation.pictures import read
 from fastnst.losses import recipes
@@ -118,12 +118,18 @@ def beside_optimization(
             terms[str(step)] = without_parts(values)
         if step in (100, max(marks)):
             pictures[step] = picture
-    return {"terms": terms, "curve": curve, "worth": worth(curve, terms["network"]["total"])}, pictures
+    return {
+        "terms": terms,
+        "curve": curve,
+        "equivalent_iterations": equivalent_iterations(curve, terms["network"]["total"]),
+    }, pictures
 
 
-def median_worth(results: Iterable[Mapping], most: int) -> int | None:
+def median_iterations(results: Iterable[Mapping], most: int) -> int | None:
     """The median of equivalent iterations; None: more than the `most` that were run."""
-    median = statistics.median_low(most + 1 if r["worth"] is None else r["worth"] for r in results)
+    median = statistics.median_low(
+        most + 1 if r["equivalent_iterations"] is None else r["equivalent_iterations"] for r in results
+    )
     return None if median > most else median
 
 

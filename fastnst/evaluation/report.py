@@ -52,7 +52,7 @@ def _term_rows(results: list[dict], marks: list[int]) -> Iterator[tuple[str, ...
                 result["photograph"] if name == "photograph" else "",
                 f"{name} iterations" if name.isdigit() else name,
                 *(f"{value:.4g}" for value in terms.values()),
-                count_of(result["worth"], marks) if name == "network" else "",
+                count_of(result["equivalent_iterations"], marks) if name == "network" else "",
             )
 
 
@@ -64,8 +64,8 @@ def figure_line(figures: Mapping[str, float | None]) -> str:
     return ", ".join(f"{name} {cell or '-'}" for name, cell in zip(FIGURES, figure_cells(figures), strict=True))
 
 
-def count_of(worth: int | None, marks: list[int]) -> str:
-    return f"over {max(marks)}" if worth is None else str(worth)
+def count_of(iterations: int | None, marks: list[int]) -> str:
+    return f"over {max(marks)}" if iterations is None else str(iterations)
 
 
 def draw_curves(path: Path, results: list[dict]) -> None:

@@ -126,7 +126,7 @@ def export_product(product: Product, form: str, path: Path, info: dict) -> None:
         else:
             inputs = {"pictures": (example, {0: "batch", **sides})}
             if isinstance(product.net, StyledNet):
-                inputs["embedding"] = product.net.first_row(), {}
+                inputs["embedding"] = product.net.first_embedding(), {}
             data.write(_onnx(product, inputs, "restyled", metadata))
     write_bytes(path, data.getvalue())
 
@@ -200,7 +200,7 @@ def load_exported(path: Path, form: str) -> tuple[Callable[..., np.ndarray], dic
     """
     if form == "safetensors":
         whole, info = load_net(path)
-        net = whole.fold(whole.first_row())
+        net = whole.fold(whole.first_embedding())
         return _of_arrays(lambda pictures: net(pictures).clamp(0, 1)), info
     if form == "onnx":
         import onnxruntime

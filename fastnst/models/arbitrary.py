@@ -77,7 +77,7 @@ class ArbitraryNet(StyledNet):
         return self.head(torch.cat([self.seen(pooled), dial], dim=1))
 
     @torch.no_grad()
-    def colored(self, row: Tensor, painting: Tensor, reference: Tensor | None = None) -> Tensor:
+    def colored(self, embedding: Tensor, painting: Tensor, reference: Tensor | None = None) -> Tensor:
         """The embedding, (numbers,), with other colours: on the reference picture their mean and covariance become the
         painting's, (1, 3, H, W) in 0-1. reference: that picture, where it is at hand.
 
@@ -86,18 +86,18 @@ class ArbitraryNet(StyledNet):
         Pitie and Kokaram 2007, and the embedding's colour matrix and shift take it up: a pass costs what it did.
         docs/notebook.md has what that gains.
         """
-        reference = reference_picture().to(row) if reference is None else reference
+        reference = reference_picture().to(embedding) if reference is None else reference
         with quickly():
-            results = self.layers(row, (reference * 2 - 1).contiguous(memory_format=torch.channels_last))
+            results = self.layers(embedding, (reference * 2 - 1).contiguous(memory_format=torch.channels_last))
         found = _moments(results)
         wanted = _moments(self.body.before_output(painting))
         covariance = found[1] + 1e-3 * torch.eye(3).to(found[1])
         root, inverse = _spectral(covariance, torch.sqrt, torch.rsqrt)
         (between,) = _spectral(root @ wanted[1] @ root, lambda x: x.clamp_min(0).sqrt())
         (linear,) = _spectral(inverse @ between @ inverse, lambda x: x.clamp(1 / MOST_STRETCH, MOST_STRETCH))
-        *numbers, matrix, shift = row.split(self.parts)
+        *numbers, matrix, shift = embedding.split(self.parts)
         shift = linear @ shift.to(linear) + wanted[0] - linear @ found[0]
-        return torch.cat([*numbers, (linear @ matrix.view(3, 3).to(linear)).flatten().to(row), shift.to(row)])
+        return torch.cat([*numbers, (linear @ matrix.view(3, 3).to(linear)).flatten().to(embedding), shift.to(embedding)])
 
     def seen(self, pooled: Tensor) -> Tensor:
         """The head's view of paintings, (N, AXES) in -3 to 3, in standard deviations of the paintings it was trained on."""
@@ -122,22 +122,22 @@ class ArbitraryNet(StyledNet):
         self.mean.copy_(pooled.mean(0))
         self.axes.copy_((axes[:AXES] / spread[:AXES, None]).T)
 
-    def first_row(self, style: str | None = None) -> Tensor:
+    def first_embedding(self, style: str | None = None) -> Tensor:
         """The prediction for the mean painting."""
         return self.predict(self.mean[None])[0].detach()
 
-    def first_rows(self, paintings: Mapping[str, Path], info: dict, path: Path) -> dict[str, Tensor]:
+    def first_embeddings(self, paintings: Mapping[str, Path], info: dict, path: Path) -> dict[str, Tensor]:
         painted = self.pick({str(file): 1.0 for file in paintings.values()}, info, path)
-        return {style: painted.rows[str(file)] for style, file in paintings.items()}
+        return {style: painted.embeddings[str(file)] for style, file in paintings.items()}
 
-    def begin_from(self, other: Net, rows: Callable[[], Mapping[str, Tensor]]) -> None:
+    def begin_from(self, other: Net, embeddings: Callable[[], Mapping[str, Tensor]]) -> None:
         """Takes all of another zero-shot net, or another's convolutions and its embedding or the mean of its embeddings."""
         self.load_body(other)
         if other.any_painting:
             self.load_state_dict(other.state_dict())
             return
         with torch.no_grad():
-            self.head[2].get_parameter("bias").copy_(other.first_row())
+            self.head[2].get_parameter("bias").copy_(other.first_embedding())
 
     def name_of(self, paintings: Collection[str]) -> str:
         """It has no style of its own: those that `style=` names are held out."""
@@ -263,7 +263,7 @@ class Painted:
 
     shares: each painting's file, and its share; they are scaled to a sum of 1. size: px of the paintings' short side, as in
     training. masks: choose the paintings for each pixel, instead of their shares.
-    `rows`: each painting's embedding, (numbers,); `row`: all of them mixed.
+    `embeddings`: each painting's embedding, (numbers,); `embedding`: all of them mixed.
     Raises UserError for a file that is no picture, or invalid shares.
     """
 
@@ -282,20 +282,20 @@ class Painted:
         # By size, and by size and style weight: a film asks again for each few frames.
         self.looked: dict[int, dict[Any, tuple[Tensor, Tensor]]] = {}
         self.predicted: dict[tuple[int, float], dict[Any, Tensor]] = {}
-        self.rows = self.embeddings(size)
-        self.row = self.mixed(self.rows)
+        self.embeddings = self.embeddings_at(size)
+        self.embedding = self.mixed(self.embeddings)
 
-    def embeddings(self, size: int, style_weight: float = 1.0) -> dict[Any, Tensor]:
+    def embeddings_at(self, size: int, style_weight: float = 1.0) -> dict[Any, Tensor]:
         """Each painting's embedding, (numbers,), seen with its short side at `size` px. style_weight: see `predict`."""
         if size not in self.looked:
             self.looked[size] = {path: self.look(load_rgb(path, size)) for path in self.parts}
         key = size, style_weight
         if key not in self.predicted:
-            self.predicted[key] = {path: self.embedding(*seen, style_weight) for path, seen in self.looked[size].items()}
+            self.predicted[key] = {path: self.embed(*seen, style_weight) for path, seen in self.looked[size].items()}
         return self.predicted[key]
 
     @torch.no_grad()
-    def embedding(self, pooled: Tensor, picture: Tensor, style_weight: float = 1.0) -> Tensor:
+    def embed(self, pooled: Tensor, picture: Tensor, style_weight: float = 1.0) -> Tensor:
         """The embedding, (numbers,), of the style of a picture that was looked at."""
         return self.net.colored(self.net.predict(pooled, style_weight)[0], picture)
 
@@ -303,11 +303,11 @@ class Painted:
         """The same paintings, already looked at, with other shares or masks."""
         other = copy.copy(self)
         other.parts = dict(zip(shares, scaled(shares.values(), "shares"), strict=True))
-        other.masks, other.row = masks, other.mixed(self.rows)
+        other.masks, other.embedding = masks, other.mixed(self.embeddings)
         return other
 
-    def mixed(self, rows: Mapping[Any, Tensor]) -> Tensor:
-        return sum((part * rows[path] for path, part in self.parts.items()), torch.zeros(()))
+    def mixed(self, embeddings: Mapping[Any, Tensor]) -> Tensor:
+        return sum((part * embeddings[path] for path, part in self.parts.items()), torch.zeros(()))
 
     @torch.no_grad()
     def look(self, picture: Image.Image) -> tuple[Tensor, Tensor]:
@@ -328,9 +328,9 @@ class Painted:
 
         style_size: px of the paintings' short side; None: as in training. style_weight: see `predict`.
         """
-        embeddings = self.embeddings(style_size or self.size, style_weight)
-        rows = [self.mixed(embeddings)] if self.masks is None else [*embeddings.values()]
+        found = self.embeddings_at(style_size or self.size, style_weight)
+        embeddings = [self.mixed(found)] if self.masks is None else [*found.values()]
         if photograph is not None and strength < 1:
-            own = self.embedding(*self.look(short_side(middle(photograph), self.size)), style_weight)
-            rows = [torch.lerp(own, row, strength) for row in rows]
-        return self.net.fold(rows[0]) if self.masks is None else self.net.divide(rows, self.masks)
+            own = self.embed(*self.look(short_side(middle(photograph), self.size)), style_weight)
+            embeddings = [torch.lerp(own, embedding, strength) for embedding in embeddings]
+        return self.net.fold(embeddings[0]) if self.masks is None else self.net.divide(embeddings, self.masks)

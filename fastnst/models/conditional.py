@@ -1,13 +1,13 @@
 """Nets of many styles: conditional instance normalization, a scale and a shift for each picture.
 
 Dumoulin, Shlens and Kudlur 2017 found that these numbers alone can hold a style, as its embedding. `MultiStyleNet` keeps an
-embedding for each style. Ghiasi et al. 2017 predict it from the painting: see fastnst.models.arbitrary. The code calls it a
-`row`. For inference `fold` writes it into an ordinary `TransformNet`, so that tiles, films and exports need no code of
-their own for these nets.
+embedding for each style. Ghiasi et al. 2017 predict it from the painting: see fastnst.models.arbitrary. For inference
+`fold` writes it into an ordinary `TransformNet`, so that tiles, films and exports need no code of their own for these nets.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -47,7 +47,7 @@ class ConditionalColors(ReflectedConv2d):
         super().__init__(last.in_channels, last.out_channels, kernel, padding=kernel // 2, padding_mode=last.padding_mode)
 
     def forward(self, x: Tensor, *numbers: Tensor) -> Tensor:
-        """x: (N, C, H, W). numbers: matrices, (N, 9), row by row, and shifts, (N, 3). Returns (N, 3, H, W)."""
+        """x: (N, C, H, W). numbers: matrices, (N, 9), line by line, and shifts, (N, 3). Returns (N, 3, H, W)."""
         matrices, shifts = numbers
         x = super().forward(x)
         return torch.einsum("nij,njhw->nihw", matrices.view(-1, 3, 3), x.to(matrices)) + shifts[..., None, None]
@@ -78,7 +78,7 @@ class StyledNet(Net):
     def __init__(self, width: int = 16, upsample: str = "nearest"):
         super().__init__()
         self.body = TransformNet("instance", width, upsample)
-        self.neutral = self.body.first_row()
+        self.neutral = self.body.first_embedding()
         for parent in list(self.body.modules()):
             for name, module in list(parent.named_children()):
                 if isinstance(module, nn.InstanceNorm2d):
@@ -92,28 +92,28 @@ class StyledNet(Net):
         with torch.device("meta"):  # in a list: no part of this net, and without weights
             self.plain = [TransformNet(**self.body.architecture)]
 
-    def restyle(self, photographs: Tensor, rows: Tensor) -> Tensor:
-        """photographs: (N, 3, H, W) in 0-1. rows: embeddings, (N, numbers). Returns the same as `TransformNet` does."""
-        parts = rows.split(self.parts, dim=1)
+    def restyle(self, photographs: Tensor, embeddings: Tensor) -> Tensor:
+        """photographs: (N, 3, H, W) in 0-1. embeddings: (N, numbers). Returns the same as `TransformNet` does."""
+        parts = embeddings.split(self.parts, dim=1)
         numbers = zip(parts[::2], parts[1::2], strict=True)
         return self.body.framed(photographs, lambda x: conditioned(self.body.layers, x, numbers))
 
-    def fold(self, row: Tensor) -> TransformNet:
+    def fold(self, embedding: Tensor) -> TransformNet:
         """The ordinary net of one embedding, (numbers,), in eval mode."""
         with torch.device("meta"):  # all weights are given below: random ones take longer than a small pass
             net = TransformNet(**self.body.architecture)
-        net.to_empty(device=row.device).load_state_dict(self.body.state_dict(), strict=False)
-        net.load_state_dict(self.weights(row.detach()), strict=False)
+        net.to_empty(device=embedding.device).load_state_dict(self.body.state_dict(), strict=False)
+        net.load_state_dict(self.weights(embedding.detach()), strict=False)
         return net.eval()
 
-    def layers(self, row: Tensor, x: Tensor) -> Tensor:
+    def layers(self, embedding: Tensor, x: Tensor) -> Tensor:
         """What the layers of that net make of x, (N, 3, H, W) in -1 to 1: the same shape, before `TransformNet.output`."""
-        state = dict(self.body.named_parameters()) | self.weights(row)
+        state = dict(self.body.named_parameters()) | self.weights(embedding)
         return functional_call(self.plain[0].layers, {key.removeprefix("layers."): w for key, w in state.items()}, (x,))
 
-    def weights(self, row: Tensor) -> dict[str, Tensor]:
+    def weights(self, embedding: Tensor) -> dict[str, Tensor]:
         """What an embedding, (numbers,), decides of the ordinary net's state: each normalization, the last convolution."""
-        *parts, matrix, colors = row.split(self.parts)
+        *parts, matrix, colors = embedding.split(self.parts)
         norms = [name for name, module in self.body.named_modules() if isinstance(module, ConditionalNorm)]
         numbers = zip(norms, parts[::2], parts[1::2], strict=True)
         folded = {f"{name}.{part}": x for name, *both in numbers for part, x in zip(("weight", "bias"), both, strict=True)}
@@ -122,9 +122,9 @@ class StyledNet(Net):
         turned = (matrix @ weight.detach().flatten(1)).view_as(weight)
         return folded | {f"{last}.weight": turned, f"{last}.bias": matrix @ bias.detach() + colors}
 
-    def divide(self, rows: Iterable[Tensor], masks: Sequence[Image.Image]) -> Regions:
+    def divide(self, embeddings: Iterable[Tensor], masks: Sequence[Image.Image]) -> Regions:
         """The net of several embeddings, (numbers,) each, that are chosen for each pixel by their masks."""
-        return Regions(self.body, self.parts, torch.stack([*rows]), masks)
+        return Regions(self.body, self.parts, torch.stack([*embeddings]), masks)
 
     def load_body(self, other: Net) -> None:
         """Takes the convolutions of another net, plain or styled. Raises UserError if it has another shape."""
@@ -148,12 +148,17 @@ class MultiStyleNet(StyledNet):
         self.styles = list(styles)
         if not self.styles or not all(isinstance(style, str) for style in self.styles):
             raise UserError(f"styles={self.styles}: give the names of one style or more")
-        self.rows = nn.Parameter(self.neutral.repeat(len(self.styles), 1))
+        self.embeddings = nn.Parameter(self.neutral.repeat(len(self.styles), 1))
         self.architecture = {"kind": self.kind, "styles": self.styles, "width": width, "upsample": upsample}
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        if f"{prefix}rows" in state_dict:  # what checkpoints before 0.2.0 call it
+            state_dict[f"{prefix}embeddings"] = state_dict.pop(f"{prefix}rows")
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, photographs: Tensor, styles: Tensor) -> Tensor:
         """photographs: (N, 3, H, W) in 0-1. styles: (N,), the number of each picture's style. Returns the same shape."""
-        return self.restyle(photographs, self.rows[styles])
+        return self.restyle(photographs, self.embeddings[styles])
 
     def choose(self, shares: Shares) -> TransformNet:
         """The ordinary net of a style, or of several whose embeddings are mixed by their shares, scaled to a sum of 1.
@@ -161,14 +166,15 @@ class MultiStyleNet(StyledNet):
         Raises UserError for a style that is not there.
         """
         parts = scaled(shares.values(), f"style={dict(shares)}")
-        return self.fold(sum((part * row for part, row in zip(parts, self.rows_of(shares), strict=True)), torch.zeros(())))
+        weighted = (part * embedding for part, embedding in zip(parts, self.embeddings_of(shares), strict=True))
+        return self.fold(sum(weighted, torch.zeros(())))
 
-    def rows_of(self, styles: Iterable[str]) -> list[Tensor]:
+    def embeddings_of(self, styles: Iterable[str]) -> list[Tensor]:
         """Their embeddings, (numbers,) each. Raises UserError for a style that is not there."""
         for style in styles:
             if style not in self.styles:
                 raise UserError(f"style={style}: this checkpoint has {', '.join(self.styles)}")
-        return [self.rows[self.styles.index(style)] for style in styles]
+        return [self.embeddings[self.styles.index(style)] for style in styles]
 
     def pick(
         self, shares: Shares | None, info: dict, path: str | Path, masks: Sequence[Image.Image] | None = None
@@ -176,20 +182,20 @@ class MultiStyleNet(StyledNet):
         if shares is None and len(self.styles) > 1:
             raise UserError(f"{path} holds {', '.join(self.styles)}: give style=NAME, or shares of several")
         shares = shares or {self.styles[0]: 1.0}
-        return self.choose(shares) if masks is None else self.divide(self.rows_of(shares), masks)
+        return self.choose(shares) if masks is None else self.divide(self.embeddings_of(shares), masks)
 
     def pick_painting(self, style: str, painting: Path, info: dict, path: Path) -> TransformNet:
         return self.choose({style: 1.0})
 
-    def first_row(self, style: str | None = None) -> Tensor:
+    def first_embedding(self, style: str | None = None) -> Tensor:
         """The embedding of the style of that name, or else the mean of all."""
-        rows = self.rows.detach()
-        return rows[self.styles.index(style)] if style in self.styles else rows.mean(0)
+        embeddings = self.embeddings.detach()
+        return embeddings[self.styles.index(style)] if style in self.styles else embeddings.mean(0)
 
-    def begin_from(self, other: Net, rows: Callable[[], Mapping[str, Tensor]]) -> None:
+    def begin_from(self, other: Net, embeddings: Callable[[], Mapping[str, Tensor]]) -> None:
         """Takes another net's convolutions, and an embedding, (numbers,), for each style."""
         self.load_body(other)
-        embeddings = rows()
+        known = embeddings()
         with torch.no_grad():
-            for style, row in zip(self.styles, self.rows, strict=True):
-                row.copy_(embeddings[style])
+            for style, embedding in zip(self.styles, self.embeddings, strict=True):
+                embedding.copy_(known[style])

@@ -16,7 +16,7 @@ class Net(nn.Module, ABC):
 
     architecture: what `fastnst.checkpoint.build` makes it from. body: the `TransformNet` with its convolutions; itself in a
     net of one style. styles: the names to choose from. any_painting: whether it is zero-shot.
-    A row is an embedding, (numbers,): see fastnst.models.conditional.
+    An embedding has the shape (numbers,): see fastnst.models.conditional.
     """
 
     architecture: dict
@@ -28,20 +28,20 @@ class Net(nn.Module, ABC):
         return "+".join(paintings)
 
     @abstractmethod
-    def first_row(self, style: str | None = None) -> Tensor:
+    def first_embedding(self, style: str | None = None) -> Tensor:
         """An initial embedding for a net that begins from this one."""
 
-    def first_rows(self, paintings: Mapping[str, Path], info: dict, path: Path) -> dict[str, Tensor]:
+    def first_embeddings(self, paintings: Mapping[str, Path], info: dict, path: Path) -> dict[str, Tensor]:
         """The same for each style by its name, for its painting's file. info, path: this net's checkpoint's."""
-        return {style: self.first_row(style) for style in paintings}
+        return {style: self.first_embedding(style) for style in paintings}
 
     @abstractmethod
-    def fold(self, row: Tensor) -> Any:
+    def fold(self, embedding: Tensor) -> Any:
         """The ordinary net of one embedding."""
 
     @abstractmethod
-    def begin_from(self, other: "Net", rows: Callable[[], Mapping[str, Tensor]]) -> None:
-        """Takes another net's weights. rows: gives its `first_rows`. Raises UserError if it has another shape."""
+    def begin_from(self, other: "Net", embeddings: Callable[[], Mapping[str, Tensor]]) -> None:
+        """Takes another net's weights. embeddings: gives its `first_embeddings`. Raises UserError for another shape."""
 
     @abstractmethod
     def pick(self, shares: Shares | None, info: dict, path: str | Path, masks: Sequence[Image.Image] | None = None) -> Any:

@@ -81,17 +81,17 @@ class RegionNet(TransformNet):
 class Regions(nn.Module):
     """Several styles of a `StyledNet`, each where its mask says. It has what inference asks of a net of one style.
 
-    body, parts: the `StyledNet`'s. rows: embeddings, (K, numbers). masks: K gray pictures (mode L) of any size, white where
+    body, parts: the `StyledNet`'s. embeddings: (K, numbers). masks: K gray pictures (mode L) of any size, white where
     the style is wanted. In each pixel they are scaled to a sum of 1; where all are black the styles have equal shares.
     """
 
-    rows: Tensor
+    embeddings: Tensor
 
-    def __init__(self, body: TransformNet, parts: Sequence[int], rows: Tensor, masks: Sequence[Image.Image]):
+    def __init__(self, body: TransformNet, parts: Sequence[int], embeddings: Tensor, masks: Sequence[Image.Image]):
         super().__init__()
         self.body, self.parts, self.masks = body, parts, masks
         self.architecture = body.architecture
-        self.register_buffer("rows", rows.detach())
+        self.register_buffer("embeddings", embeddings.detach())
 
     @property
     def channels(self) -> int:
@@ -104,10 +104,10 @@ class Regions(nn.Module):
 
     def sized(self, height: int, width: int) -> RegionNet:
         """The net for pictures of this size, in eval mode."""
-        net = RegionNet(**self.architecture).to(self.rows.device).to(memory_format=torch.channels_last)
+        net = RegionNet(**self.architecture).to(self.embeddings.device).to(memory_format=torch.channels_last)
         net.load_state_dict(self.body.state_dict(), strict=False)
         shares = self._shares(height, width)
-        *parts, matrices, colors = self.rows.split(self.parts, dim=1)
+        *parts, matrices, colors = self.embeddings.split(self.parts, dim=1)
         norms = [(name, module) for name, module in net.named_modules() if isinstance(module, nn.InstanceNorm2d)]
         for (name, norm), scales, shifts in zip(norms, parts[::2], parts[1::2], strict=True):
             reduction = norm.num_features // self.body.channels  # twice the channels at half the size
@@ -118,7 +118,7 @@ class Regions(nn.Module):
     def _shares(self, height: int, width: int) -> dict[int, Tensor]:
         """The masks as shares, (H, W, K), at the size of the picture and at a half and a quarter of it."""
         resized = [np.asarray(mask.resize((width, height), Image.Resampling.BILINEAR)) for mask in self.masks]
-        masks = torch.from_numpy(np.stack(resized)).to(self.rows.device).float()
+        masks = torch.from_numpy(np.stack(resized)).to(self.embeddings.device).float()
         total = masks.sum(0)
         shares = masks.div_(total.clamp_min(1)).masked_fill_(total == 0, 1 / len(masks)).unsqueeze(0)
         # Reflected as the picture is, see `TransformNet.framed`.

@@ -114,25 +114,25 @@ class TransformNet(Net):
             )
         return super().name_of(paintings)
 
-    def first_row(self, style: str | None = None) -> Tensor:
+    def first_embedding(self, style: str | None = None) -> Tensor:
         """The embedding, (numbers,), with which a net of several styles and of the same convolutions equals this one."""
         norms = [module for module in self.modules() if isinstance(module, nn.InstanceNorm2d)]
         numbers = [numbers.detach() for norm in norms for numbers in (norm.weight, norm.bias)]
         colors = self.layers[-1].get_parameter("bias").detach()
         parts = [*numbers, colors.new_tensor([1.0, 0, 0, 0, 1, 0, 0, 0, 1])]
-        row = colors.new_zeros(sum(map(len, parts)) + 3)
+        embedding = colors.new_zeros(sum(map(len, parts)) + 3)
         # Nets are checked on the meta device, where torch.cat and torch.eye would import torch's compiler, for a second.
-        for place, part in zip(row[:-3].split([*map(len, parts)]), parts, strict=True):
+        for place, part in zip(embedding[:-3].split([*map(len, parts)]), parts, strict=True):
             place.copy_(part)
-        return row
+        return embedding
 
-    def fold(self, row: Tensor) -> "TransformNet":
+    def fold(self, embedding: Tensor) -> "TransformNet":
         """The net itself: it has one embedding, and holds that already."""
         return self
 
-    def begin_from(self, other: Net, rows: Callable[[], Mapping[str, Tensor]]) -> None:
-        (row,) = rows().values()
-        start = other.fold(row)
+    def begin_from(self, other: Net, embeddings: Callable[[], Mapping[str, Tensor]]) -> None:
+        (embedding,) = embeddings().values()
+        start = other.fold(embedding)
         check_alike(start, self)
         self.load_state_dict(start.state_dict())
 

@@ -23,7 +23,7 @@ from fastnst.models.transform_net import TransformNet
 RIM = 8  # px
 # Factor of an embedding's learning rate. Its numbers are near 1 where weights are near 0.05, and only the pictures of its
 # style update them. docs/notebook.md has what that gains.
-ROW_RATE = 20
+EMBEDDING_RATE = 20
 Condition = tuple[Tensor | float, ...]  # a net's inputs beside the photographs
 Paintings = Mapping[str, Tensor] | None  # `Objective.statistics`; None: the objective's own
 REDUCED = 0.6  # the smallest part of their size at which paintings train a zero-shot net
@@ -148,9 +148,9 @@ class ManyStyles(StyleTransfer):
         return (styles,), self.objective.paintings(styles)
 
     def parameter_groups(self) -> list[dict]:
-        rows = {"params": [self.net.rows], "rate": ROW_RATE}
+        embeddings = {"params": [self.net.embeddings], "rate": EMBEDDING_RATE}
         weights = [weight for weight in self.net.body.parameters() if weight.requires_grad]
-        return [{"params": weights}, rows] if weights else [rows]
+        return [{"params": weights}, embeddings] if weights else [embeddings]
 
     def validated(self, count: int) -> Iterator[tuple[str, Condition, Paintings]]:
         for number, name in enumerate(self.net.styles):

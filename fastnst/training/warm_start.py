@@ -18,7 +18,7 @@ def start_from(net: Net, init: Path | None, trained: str, paintings: Mapping[str
     if init is not None:
         start, info = load_net(init)
         parent = ancestor(start, info)
-        net.begin_from(start, lambda: start.first_rows(paintings, info, init))
+        net.begin_from(start, lambda: start.first_embeddings(paintings, info, init))
     if trained not in ("all", "norms"):
         raise UserError(f"train={trained}: give all or norms")
     if trained == "norms":

@@ -136,7 +136,7 @@ def test_one_iteration_is_enough(command, small, photographs, tmp_path):
     status, _, err = command(main, *small, *arguments)
     assert status == 0, err
     results = json.loads((tmp_path / "one/results.json").read_text())
-    beyond = results["results"][0]["worth"] is None
+    beyond = results["results"][0]["equivalent_iterations"] is None
     assert (results["worth_median"] is None) == beyond
 
 

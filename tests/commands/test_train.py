@@ -25,7 +25,7 @@ def test_several_styles_in_one_net(command, several, tmp_path, photographs):
     assert "| style | a+b |" in (tmp_path / "checkpoints" / "a+b.safetensors.md").read_text()
     totals = info["validation"]
     assert totals["val/total"] == pytest.approx((totals["val/total/a"] + totals["val/total/b"]) / 2)
-    assert not torch.equal(net.rows[0], net.rows[1])
+    assert not torch.equal(net.embeddings[0], net.embeddings[1])
     last = next(tmp_path.glob("runs/a+b/*/last.ckpt"))
     assert load_net(last)[0].styles == ["a", "b"]
 
@@ -82,8 +82,8 @@ def test_any_painting_in_one_pass(command, fork, several, paintings, photographs
     _, info = load_net(tmp_path / "any.safetensors")
     assert {"val/total/a", "val/total/b"} <= set(info["validation"])
 
-    rows = [load_style(tmp_path / "any.safetensors", str(paintings / f"{i}.png"))[0].row for i in (2, 3)]
-    assert (rows[0] - rows[1]).abs().max() > 1e-3
+    embeddings = [load_style(tmp_path / "any.safetensors", str(paintings / f"{i}.png"))[0].embedding for i in (2, 3)]
+    assert (embeddings[0] - embeddings[1]).abs().max() > 1e-3
 
     again = (*arguments, f"data.styles={paintings}", "trainer.max_steps=4", "run_dir=runs/any/y", "out=part.safetensors")
     # A schedule that knows nothing of the number of steps: four, and then two more, are the same as six.
@@ -96,15 +96,15 @@ def test_any_painting_in_one_pass(command, fork, several, paintings, photographs
     for style in (paintings / "2.png", f"{{{paintings}/2.png: 1, {paintings}/3.png: 2}}"):
         status, out, err = command(infer, "ckpt=any.safetensors", f"img={photographs}/00.jpg", f"style={style}")
         assert status == 0, err
-    # A net of the painting's own, or a new row, begins at the row that is predicted for it.
-    row = load_style(tmp_path / "any.safetensors", str(paintings / "2.png"))[0].row
+    # A net of the painting's own, or a new embedding, begins at the one that is predicted for it.
+    embedding = load_style(tmp_path / "any.safetensors", str(paintings / "2.png"))[0].embedding
     first = ("init=any.safetensors", "style=custom", f"style.image={paintings}/2.png", "style.name=c", "optimizer.lr=0")
     few = [argument for argument in several if not argument.startswith(("style", "model"))]
     for model in ("johnson", "multi"):
         status, _, err = command(train, *few, *first, f"model={model}", "model.width=4", f"out={model}.safetensors")
         assert status == 0, err
     own, multi = (load_net(tmp_path / f"{model}.safetensors")[0] for model in ("johnson", "multi"))
-    torch.testing.assert_close(multi.rows[0], row)
+    torch.testing.assert_close(multi.embeddings[0], embedding)
     photograph = torch.rand(1, 3, 32, 32)
     torch.testing.assert_close(own(photograph), multi.choose({"c": 1})(photograph))
     for arguments, message in (((), "style=painting.jpg"), (("style=none.png",), "no such picture")):

@@ -11,6 +11,7 @@ from fastnst.evaluation.figures import (
     ARTEFACTS,
     border,
     checkerboard,
+    equivalent_iterations,
     flicker,
     gram_matrices,
     motif,
@@ -19,7 +20,6 @@ from fastnst.evaluation.figures import (
     relative_style,
     spots,
     strokes,
-    worth,
 )
 from fastnst.evaluation.measurements import nearest, share_own
 from fastnst.images import fit, load_rgb, to_tensor
@@ -155,10 +155,10 @@ def test_motif_counts_flat_windows_alone():
 
 
 def test_worth():
-    assert worth([5, 4, 3, 2], 4.5) == 1
-    assert worth([5, 4, 3, 2], 2) == 3
-    assert worth([5, 4, 3, 2], 1) is None
-    assert worth([5, 4], 6) == 0
+    assert equivalent_iterations([5, 4, 3, 2], 4.5) == 1
+    assert equivalent_iterations([5, 4, 3, 2], 2) == 3
+    assert equivalent_iterations([5, 4, 3, 2], 1) is None
+    assert equivalent_iterations([5, 4], 6) == 0
 
 
 def exceeds(name: str, spoiled: torch.Tensor, sound: torch.Tensor) -> bool:

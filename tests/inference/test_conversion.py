@@ -190,11 +190,11 @@ def test_the_page_offers_it(converted, checkpoint, tmp_path):
 def test_training_goes_on_from_a_converted_net(converted):
     start, _ = load_net(converted)
     net = TransformNet(width=8, upsample=start.architecture["upsample"], output="linear")
-    net.begin_from(start, lambda: {"mine": start.first_row()})
+    net.begin_from(start, lambda: {"mine": start.first_embedding()})
     assert all(torch.equal(weight, start.state_dict()[name]) for name, weight in net.state_dict().items())
     other = TransformNet(width=8, upsample=start.architecture["upsample"])
     with pytest.raises(UserError, match="'output': 'linear'}, not .*'output': 'tanh'}; give the same model"):
-        other.begin_from(start, lambda: {"mine": start.first_row()})
+        other.begin_from(start, lambda: {"mine": start.first_embedding()})
 
 
 def zoo(state: dict[str, torch.Tensor], size: int = 64) -> onnx.ModelProto:

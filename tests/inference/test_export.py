@@ -178,8 +178,8 @@ def test_onnx_takes_an_embedding(command, tmp_path):
     status, out, err = command(main, "ckpt=multi.safetensors", "out=net.onnx")
     assert status == 0 and "/ 255" in out, err
     call, info = load_exported(tmp_path / "net.onnx", "onnx")
-    row = 0.5 * (np.array(info["embeddings"]["a"]) + np.array(info["embeddings"]["b"]))
+    embedding = 0.5 * (np.array(info["embeddings"]["a"]) + np.array(info["embeddings"]["b"]))
     photograph = picture(3, 50, 34)
-    result = call(np.asarray(photograph)[None], row.astype(np.float32))[0]
+    result = call(np.asarray(photograph)[None], embedding.astype(np.float32))[0]
     expected = fastnst.load(tmp_path / "multi.safetensors", style={"a": 0.5, "b": 0.5})(photograph)
     assert abs(np.asarray(expected, int) - result).max() <= 1

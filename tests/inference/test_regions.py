@@ -48,7 +48,7 @@ def test_each_side_equals_its_own_pass_beyond_the_field_of_view(upsample):
     net, edge, mask = random_multi(upsample=upsample), 110, left(219, 33, 110)
     photograph = to_tensor(picture(0, 219, 33)).unsqueeze(0)
     a, b = (net.choose({style: 1})(photograph) for style in "ab")
-    result = net.divide(net.rows_of("ab"), [mask, ImageOps.invert(mask)]).sized(33, 219)(photograph)
+    result = net.divide(net.embeddings_of("ab"), [mask, ImageOps.invert(mask)]).sized(33, 219)(photograph)
     for own, other, side in ((a, b, slice(0, edge - FIELD)), (b, a, slice(edge + FIELD, None))):
         torch.testing.assert_close(result[..., side], own[..., side], atol=1e-5, rtol=0)
         assert (result[..., side] - other[..., side]).abs().mean() > 0.02
@@ -59,10 +59,10 @@ def test_each_side_equals_its_own_pass_beyond_the_field_of_view(upsample):
 @torch.inference_mode()
 def test_where_styles_are_alike_no_mask_shows():
     net = random_multi()
-    net.rows[1] = net.rows[0]
+    net.embeddings[1] = net.embeddings[0]
     noise = np.random.default_rng(0).integers(0, 256, (2, 40, 31), np.uint8)
     photographs = torch.stack([to_tensor(picture(i, 70, 51)) for i in range(2)])
-    result = net.divide(net.rows_of("ab"), [Image.fromarray(mask) for mask in noise]).sized(51, 70)(photographs)
+    result = net.divide(net.embeddings_of("ab"), [Image.fromarray(mask) for mask in noise]).sized(51, 70)(photographs)
     torch.testing.assert_close(result, net.choose({"a": 1})(photographs), atol=1e-5, rtol=0)
 
 

@@ -194,8 +194,8 @@ def test_dials_of_a_zero_shot_net(tmp_path, paintings, checkpoint, monkeypatch):
         assert abs(np.asarray(changed, int) - plain).mean() > 0.5
     pooled, image = painted.looked[48][painting]
     assert min(image.shape[2:]) == 48
-    row = net.colored(net.predict(pooled, 3.0)[0], image)
-    torch.testing.assert_close(painted.embeddings(48, 3.0)[painting], row)
+    embedding = net.colored(net.predict(pooled, 3.0)[0], image)
+    torch.testing.assert_close(painted.embeddings_at(48, 3.0)[painting], embedding)
     np.testing.assert_array_equal(style(photograph), plain)  # a dial turned once does not stay turned
     for changes in (
         {"style_size": 63},

@@ -58,41 +58,41 @@ def test_training_draws_the_dial():
     assert -1 <= min(logarithms) < -0.9 and 0.9 < max(logarithms) <= 1 and abs(np.mean(logarithms)) < 0.1
 
 
-def colours_of(net, row):
-    return F.avg_pool2d(net.fold(row).layers(reference_picture() * 2 - 1), 4)[0].flatten(1)
+def colours_of(net, embedding):
+    return F.avg_pool2d(net.fold(embedding).layers(reference_picture() * 2 - 1), 4)[0].flatten(1)
 
 
 def test_results_have_the_paintings_colours(tmp_path, monkeypatch):
     net = random_arbitrary(tmp_path)
     torch.manual_seed(1)
-    row = net.predict(torch.rand(1, POOLED))[0].detach()
-    row[-12:] *= 0.6  # beside which the floor of a covariance is small
+    embedding = net.predict(torch.rand(1, POOLED))[0].detach()
+    embedding[-12:] *= 0.6  # beside which the floor of a covariance is small
     colours = 0.4 * F.interpolate(torch.randn(1, 3, 16, 16), 128, mode="bicubic")
     painting = net.body.output(colours)
     torch.testing.assert_close(net.body.before_output(painting), colours, atol=1e-4, rtol=0)
     wanted = F.avg_pool2d(colours, 4)[0].flatten(1)
     with monkeypatch.context() as patch:
         patch.setattr(arbitrary, "MOST_STRETCH", 100)
-        full = colours_of(net, net.colored(row, painting))
+        full = colours_of(net, net.colored(embedding, painting))
     torch.testing.assert_close(full.mean(1), wanted.mean(1), atol=1e-3, rtol=0)
     torch.testing.assert_close(torch.cov(full), torch.cov(wanted), atol=0.1 * wanted.var().item(), rtol=0)
-    torch.testing.assert_close(net.colored(row, painting)[:-12], row[:-12])
-    row[-12:] *= 0.02  # a stretch has its limit
-    pale, stretched = colours_of(net, row), colours_of(net, net.colored(row, painting))
+    torch.testing.assert_close(net.colored(embedding, painting)[:-12], embedding[:-12])
+    embedding[-12:] *= 0.02  # a stretch has its limit
+    pale, stretched = colours_of(net, embedding), colours_of(net, net.colored(embedding, painting))
     torch.testing.assert_close(stretched.mean(1), wanted.mean(1), atol=1e-3, rtol=0)
     spread = torch.cov(stretched).trace() / torch.cov(pale).trace()
     torch.testing.assert_close(spread, torch.tensor(MOST_STRETCH**2), atol=1e-2, rtol=0)
 
 
-def test_a_row_is_predicted_from_the_painting(tmp_path, paintings):
+def test_an_embedding_is_predicted_from_the_painting(tmp_path, paintings):
     net, network = random_arbitrary(tmp_path), LossNetwork()
     files = [str(paintings / f"{i}.png") for i in range(2)]
-    one, other, both = (Painted(net, network, shares, 48).row for shares in (
+    one, other, both = (Painted(net, network, shares, 48).embedding for shares in (
         {files[0]: 1}, {files[1]: 1}, {files[0]: 1, files[1]: 1}))  # fmt: skip
     torch.testing.assert_close(both, (one + other) / 2)
     assert (one - other).abs().max() > 0.01
     styled, _ = load_style(tmp_path / "any.safetensors", files[0])
-    torch.testing.assert_close(styled.row, one)
+    torch.testing.assert_close(styled.embedding, one)
     photographs = torch.rand(1, 3, 32, 32)
     pooled = Pooling(network)(network(torch.rand(1, 3, 48, 48), STYLE_LAYERS))
     folded = net.fold(net.predict(pooled)[0])

@@ -27,39 +27,40 @@ def test_each_picture_is_given_its_own_style():
     assert net.numbers == 412 and MultiStyleNet(["a"], 32).numbers == 3212  # 100 times the width, and 12
 
 
-def test_a_row_holds_an_ordinary_nets_scales_and_shifts():
+def test_an_embedding_holds_an_ordinary_nets_scales_and_shifts():
     plain, net = TransformNet(width=4).eval(), MultiStyleNet(["a", "b"], 4)
     for parameter in plain.parameters():
         torch.nn.init.normal_(parameter, 0.2, 0.3)
-    net.begin_from(plain, lambda: dict.fromkeys("ab", plain.first_row()))
+    net.begin_from(plain, lambda: dict.fromkeys("ab", plain.first_embedding()))
     photographs = torch.rand(1, 3, 32, 32)
     for style in ("a", "b"):
         torch.testing.assert_close(net.choose({style: 1})(photographs), plain(photographs))
     net = random_multi()
-    row = net.choose({"b": 1}).first_row()
-    torch.testing.assert_close(row[:-12], net.rows[1, :-12].detach())  # the colours are folded in
+    embedding = net.choose({"b": 1}).first_embedding()
+    torch.testing.assert_close(embedding[:-12], net.embeddings[1, :-12].detach())  # the colours are folded in
 
 
-def test_styles_mix_by_their_rows():
+def test_styles_mix_by_their_embeddings():
     net = random_multi()
     torch.testing.assert_close(
-        net.choose({"a": 1, "b": 3}).first_row()[:-12], (0.25 * net.rows[0] + 0.75 * net.rows[1]).detach()[:-12]
+        net.choose({"a": 1, "b": 3}).first_embedding()[:-12],
+        (0.25 * net.embeddings[0] + 0.75 * net.embeddings[1]).detach()[:-12],
     )
     for shares, message in (({"c": 1}, "has a, b"), ({"a": -1}, "from 0"), ({"a": 0}, "not all 0")):
         with pytest.raises(UserError, match=message):
             net.choose(shares)
 
 
-def test_starting_keeps_the_rows_of_styles_it_knows():
+def test_starting_keeps_the_embeddings_of_styles_it_knows():
     net, new = random_multi(), MultiStyleNet(["b", "new"], 4)
-    new.begin_from(net, lambda: {style: net.first_row(style) for style in new.styles})
-    torch.testing.assert_close(new.rows[0], net.rows[1])
-    torch.testing.assert_close(new.rows[1], net.rows.mean(0))
+    new.begin_from(net, lambda: {style: net.first_embedding(style) for style in new.styles})
+    torch.testing.assert_close(new.embeddings[0], net.embeddings[1])
+    torch.testing.assert_close(new.embeddings[1], net.embeddings.mean(0))
     with pytest.raises(UserError, match="'width': 4"):
-        MultiStyleNet(["b"], 5).begin_from(net, lambda: {"b": net.rows[0]})
+        MultiStyleNet(["b"], 5).begin_from(net, lambda: {"b": net.embeddings[0]})
     batch = TransformNet("batch", 4)
     with pytest.raises(UserError, match="'norm': 'batch'"):
-        MultiStyleNet(["b"], 4).begin_from(batch, lambda: {"b": batch.first_row()})
+        MultiStyleNet(["b"], 4).begin_from(batch, lambda: {"b": batch.first_embedding()})
     predicted = ArbitraryNet(width=4)
     predicted.begin_from(net, dict)
-    torch.testing.assert_close(predicted.head[2].bias, net.rows.mean(0))
+    torch.testing.assert_close(predicted.head[2].bias, net.embeddings.mean(0))

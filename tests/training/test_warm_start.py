@@ -18,7 +18,7 @@ def test_norms_alone_are_learnt_for_a_new_painting(command, several, small_train
     assert net.styles == ["small"]
     for name, weight in net.body.state_dict().items():
         assert torch.equal(weight, base.body.state_dict()[name])
-    assert (net.rows[0] - base.rows.mean(0)).abs().max() > 0.01
+    assert (net.embeddings[0] - base.embeddings.mean(0)).abs().max() > 0.01
     status, out, err = command(infer, "ckpt=new.safetensors", "img=photographs/00.jpg")  # its one style need not be named
     assert status == 0, err
     for arguments, message in ((new, "init=FILE"), ((*small_training, "train=norms"), "model=multi"),
@@ -35,7 +35,7 @@ def test_an_embedding_of_ones_own_begins_at_the_predicted_one(command, small_tra
     start = load_style(ROOT / "checkpoints" / "arbitrary.safetensors", str(tmp_path / "painting.png"))[0]
     assert net.styles == ["small"] and info["steps"] == 6
     assert all(torch.equal(weight, start.net.body.state_dict()[name]) for name, weight in net.body.state_dict().items())
-    moved = (net.rows[0] - start.row).abs().max()
+    moved = (net.embeddings[0] - start.embedding).abs().max()
     assert 0.01 < moved < 0.3  # six steps of at most 0.04 from where it began
 
 

@@ -43,24 +43,24 @@ def export_page(nets: Mapping[str, tuple[Net, dict]], folder: Path) -> None:
     with Image.open(ARTWORKS / "inkwash.jpg") as file:
         sample = fit(file.convert("RGB"), 2 * max(THUMBNAIL))
     for name, (net, info) in nets.items():
-        rows = _rows(net, info, name)
+        embeddings = _embeddings(net, info, name)
         page["nets"][name] = _export_net(name, net, info, folder / "nets")
-        write_bytes(folder / f"nets/{name}.rows", torch.stack([*rows.values()]).numpy().astype("<f4").tobytes())
-        for i, (style, row) in enumerate(rows.items()):
-            thumbnail = Stylizer((net.fold(row), info))(sample).resize(THUMBNAIL)
+        write_bytes(folder / f"nets/{name}.embeddings", torch.stack([*embeddings.values()]).numpy().astype("<f4").tobytes())
+        for i, (style, embedding) in enumerate(embeddings.items()):
+            thumbnail = Stylizer((net.fold(embedding), info))(sample).resize(THUMBNAIL)
             save(thumbnail, folder / f"nets/{name}_{i}.jpg")
             title = f"{title_of(name)}: {title_of(style)}" if net.any_painting else title_of(style)
-            page["styles"].append({"net": name, "row": i, "title": title})
+            page["styles"].append({"net": name, "embedding": i, "title": title})
     write_bytes(folder / "styles.json", json.dumps(page).encode())
     for file_name in PAGE_FILES:
         write_bytes(folder / file_name, Path(__file__).with_name(file_name).read_bytes())
 
 
-def _rows(net: Net, info: dict, name: str) -> dict[str, Tensor]:
+def _embeddings(net: Net, info: dict, name: str) -> dict[str, Tensor]:
     """The styles' embeddings by their names. A zero-shot net begins with the artworks."""
     if net.any_painting:
-        return net.first_rows({path.stem: path for path in sorted(ARTWORKS.glob("*.jpg"))}, info, Path(name))
-    return {style: net.first_row(style) for style in (net.styles or [name])}
+        return net.first_embeddings({path.stem: path for path in sorted(ARTWORKS.glob("*.jpg"))}, info, Path(name))
+    return {style: net.first_embedding(style) for style in (net.styles or [name])}
 
 
 def _export_net(name: str, net: Net, info: dict, folder: Path) -> dict:

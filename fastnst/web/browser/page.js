@@ -31,7 +31,7 @@ let onlooker = null;  // looks at paintings, in a worker of its own: frames go o
 // Styles
 
 async function embeddings(name) {
-  const { numbers } = nets[name], data = await (await fetch(`nets/${name}.rows`)).arrayBuffer();
+  const { numbers } = nets[name], data = await (await fetch(`nets/${name}.embeddings`)).arrayBuffer();
   return i => new Float32Array(data, 4 * numbers * i, numbers);
 }
 
@@ -57,17 +57,17 @@ function passes() {
   const parts = [[chosen(), 1 - share], [second(), share]].filter(([style, part]) => style && part > 0);
   const one = parts.every(([style]) => style.net === parts[0][0].net) && nets[parts[0][0].net].numbers > 0;
   const { file, painting } = nets[parts[0][0].net];
-  if (!one) return { passes: parts.map(([style, share]) => ({ ...nets[style.net], row: style.row, share })), strength };
-  let row = mix(parts.map(([style, part]) => [style.row, part]));
+  if (!one) return { passes: parts.map(([style, share]) => ({ ...nets[style.net], embedding: style.embedding, share })), strength };
+  let embedding = mix(parts.map(([style, part]) => [style.embedding, part]));
   const between = painting && strength < 1 && own?.net === parts[0][0].net;
-  if (between) row = mix([[own.row, 1 - strength], [row, strength]]);
-  return { passes: [{ file, row, share: 1 }], strength: between ? 1 : strength };
+  if (between) embedding = mix([[own.embedding, 1 - strength], [embedding, strength]]);
+  return { passes: [{ file, embedding, share: 1 }], strength: between ? 1 : strength };
 }
 
 function mix(parts) {
-  const row = new Float32Array(parts[0][0].length);
-  for (const [numbers, part] of parts) for (let i = 0; i < row.length; i++) row[i] += part * numbers[i];
-  return row;
+  const embedding = new Float32Array(parts[0][0].length);
+  for (const [numbers, part] of parts) for (let i = 0; i < embedding.length; i++) embedding[i] += part * numbers[i];
+  return embedding;
 }
 
 /** The embedding of what a bitmap shows, seen with its short side at `size` px. */
@@ -77,7 +77,7 @@ async function look(net, bitmap, size, weight) {
   const scale = size / Math.min(bitmap.width, bitmap.height);
   const [width, height] = [bitmap.width, bitmap.height].map(x => Math.round(x * scale));
   const message = { kind: "look", file: nets[net].painting, bitmap, width, height, weight };
-  return (await onlooker.asked(message, [bitmap])).row;
+  return (await onlooker.asked(message, [bitmap])).embedding;
 }
 
 /** Strength runs from the picture's own style, for nets that take any: it is looked at when that is first needed. */
@@ -85,8 +85,8 @@ async function lookAtOwn() {
   const { net } = chosen(), { source } = state;
   if (!nets[net].painting || value("strength") === 1 || !source || own?.source === source && own.net === net) return;
   own = { source, net: null };
-  const row = await look(net, await createImageBitmap(source.element), nets[net].size, 1);
-  if (own.source === source) own = { source, net, row };
+  const embedding = await look(net, await createImageBitmap(source.element), nets[net].size, 1);
+  if (own.source === source) own = { source, net, embedding };
   changed = true;
 }
 
@@ -102,9 +102,9 @@ async function addPainting(file) {
     return say("This painting is too long; give a part.");
   }
   say(`Looking at ${file.name} ...`);
-  const row = await look(net, await createImageBitmap(bitmap), nets[net].size, 1);
+  const embedding = await look(net, await createImageBitmap(bitmap), nets[net].size, 1);
   const title = file.name.replace(/\.[^.]*$/, "");
-  const tile = addStyle({ net, row, title, bitmap, thumbnail: URL.createObjectURL(file) });
+  const tile = addStyle({ net, embedding, title, bitmap, thumbnail: URL.createObjectURL(file) });
   tile.querySelector("input").click();
   say("");
 }
@@ -120,7 +120,7 @@ async function dial() {
     const style = chosen();
     if (!style.bitmap) continue;
     const weight = 3 ** value("style-weight");
-    style.row = await look(style.net, await createImageBitmap(style.bitmap), value("style-size"), weight);
+    style.embedding = await look(style.net, await createImageBitmap(style.bitmap), value("style-size"), weight);
     changed = true;
   }
   looking = false;
@@ -249,9 +249,9 @@ addEventListener("drop", event => {
 });
 
 for (const name of Object.keys(nets)) {
-  const row = nets[name].numbers ? await embeddings(name) : () => null;
+  const embedding = nets[name].numbers ? await embeddings(name) : () => null;
   for (const style of styles.filter(({ net }) => net === name)) {
-    addStyle({ ...style, row: row(style.row), thumbnail: `nets/${name}_${style.row}.jpg` });
+    addStyle({ ...style, embedding: embedding(style.embedding), thumbnail: `nets/${name}_${style.embedding}.jpg` });
   }
 }
 get("styles").querySelector("input").checked = true;

@@ -47,8 +47,8 @@ function tensor(ort, { data, width, height }) {
 async function restyle({ bitmap, width, height, passes, strength }) {
   const { ort } = await ready, source = pixels(bitmap, width, height), pictures = tensor(ort, source);
   const started = performance.now(), mixed = new Float32Array(pictures.data.length);
-  for (const { file, row, share } of passes) {
-    const feeds = row ? { pictures, embedding: new ort.Tensor("float32", row, [row.length]) } : { pictures };
+  for (const { file, embedding, share } of passes) {
+    const feeds = embedding ? { pictures, embedding: new ort.Tensor("float32", embedding, [embedding.length]) } : { pictures };
     const { data } = (await (await session(file)).run(feeds)).restyled;
     for (let i = 0; i < data.length; i++) mixed[i] += share * data[i];
   }
@@ -64,7 +64,7 @@ async function restyle({ bitmap, width, height, passes, strength }) {
 async function look({ bitmap, width, height, file, weight }) {
   const { ort } = await ready, painting = tensor(ort, pixels(bitmap, width, height));
   const style_weight = new ort.Tensor("float32", [weight], [1]);
-  return { row: (await (await session(file)).run({ painting, style_weight })).embedding.data };
+  return { embedding: (await (await session(file)).run({ painting, style_weight })).embedding.data };
 }
 
 const answers = { start: async ({ engine }) => ({ engine: (await (ready = start(engine))).words }), restyle, look };
