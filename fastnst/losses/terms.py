@@ -83,6 +83,18 @@ def reduced(images: Tensor, scale: int) -> Tensor:
     return images if scale == 1 else F.avg_pool2d(images, scale)
 
 
+def without_detail(images: Tensor, detail: float) -> Tensor:
+    """Pictures, (N, 3, H, W), reduced to the part `detail` of their size and enlarged again, by bicubic interpolation.
+
+    In 0-1, as the result, in which overshoots are cut off. 1 gives the pictures themselves.
+    """
+    if detail == 1:
+        return images
+    size = [max(1, round(detail * side)) for side in images.shape[-2:]]
+    small = F.interpolate(images, size, mode="bicubic", antialias=True)
+    return F.interpolate(small, images.shape[-2:], mode="bicubic", antialias=True).clamp(0, 1)
+
+
 def lab(images: Tensor) -> Tensor:
     """CIELab of sRGB pictures (white D65): L in 0-100, a and b about -100 to 100.
 

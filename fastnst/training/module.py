@@ -193,9 +193,7 @@ class AnyPainting(StyleTransfer):
         batch["bad"] += paintings["bad"]
         images = self._resized(paintings["image"], self.global_step).contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
-            pyramid = self.objective.pyramid(images, {*STYLE_LAYERS, *self.objective.style_layers})
-            pooled = self.pool(pyramid[1] if 1 in pyramid else self._features(images))
-            return (pooled, self.style_factor()), self.objective.statistics(images, pyramid)
+            return (self.pool(self._features(images)), self.style_factor()), self.objective.style_of(images)
 
     def style_factor(self) -> float:
         """Drawn for each step, for the net's dial: from 1 / MOST_WEIGHT to MOST_WEIGHT, its logarithm evenly."""

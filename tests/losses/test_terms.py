@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import random
+from PIL import Image
 
+from fastnst.images import to_tensor
 from fastnst.losses.terms import (
     content_loss,
     gram_matrix,
@@ -14,6 +16,7 @@ from fastnst.losses.terms import (
     lab,
     style_loss,
     total_variation,
+    without_detail,
 )
 
 
@@ -31,6 +34,19 @@ def test_gram_matrix_against_loops():
     for b, i, j, y, x in itertools.product(range(n), range(c), range(c), range(h), range(w)):
         expected[b, i, j] += features[b, i, y, x].item() * features[b, j, y, x].item() / (c * h * w)
     np.testing.assert_allclose(gram_matrix(features).numpy(), expected, rtol=1e-12)
+
+
+def test_without_detail_is_reduced_and_enlarged_again():
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (44, 60, 3), np.uint8))
+    small = image.resize((30, 22), Image.Resampling.BICUBIC)  # Pillow rounds both to 8 bits
+    expected = np.asarray(small.resize((60, 44), Image.Resampling.BICUBIC), int)
+    found = without_detail(to_tensor(image)[None], 0.5)[0].permute(1, 2, 0).numpy() * 255
+    assert np.abs(found - expected).max() <= 2
+
+    y, x = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+    fine, broad = ((0.5 + 0.4 * torch.sin(x * 2 * torch.pi / period))[None, None] for period in (3, 16))
+    assert without_detail(fine, 0.5).std() < 0.2 * fine.std() and without_detail(broad, 0.5).std() > 0.97 * broad.std()
+    assert without_detail(fine, 1.0) is fine
 
 
 def test_content_loss_against_loops():
