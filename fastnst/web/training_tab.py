@@ -4,12 +4,14 @@ import html
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from omegaconf import OmegaConf
+
+from fastnst.shipped import CONFIGS
 from fastnst.web.parts import told, upload
 from fastnst.web.studio import Look, Studio
 from fastnst.web.training import Progress, Trainings
 
 EVERY = 3  # s, between two looks at a training
-STEPS = 450  # as experiment=finetune
 
 
 def describe(progress: Progress) -> str:
@@ -36,6 +38,7 @@ def training_tab(studio: Studio, trainings: Trainings, photograph, show_styles: 
     import gradio as gr
     import pandas as pd
 
+    usual = OmegaConf.load(CONFIGS / "experiment" / "finetune.yaml").trainer.max_steps
     any_style = next(iter(studio.any_painting), None)
 
     @told
@@ -92,7 +95,7 @@ def training_tab(studio: Studio, trainings: Trainings, photograph, show_styles: 
             with gr.Column():
                 painting = upload("The painting", "learnt")
                 name = gr.Textbox(label="Name of the style", placeholder="my_painting", max_length=40, elem_id="name")
-                steps = gr.Slider(50, 2000, STEPS, step=50, label="Steps")
+                steps = gr.Slider(50, 2000, usual, step=50, label="Steps")
                 begin = gr.Button("Make it a style", variant="primary", elem_id="begin")
             zero_shot = gr.Image(
                 label="Without training", interactive=False, format="png", elem_id="zero_shot", buttons=["download"]
