@@ -16,11 +16,11 @@ from fastnst.losses.terms import (
     color_quantiles,
     content_loss,
     gram_matrix,
+    median_filtered,
     reduced,
     reference_picture,
     style_loss,
     total_variation,
-    without_detail,
 )
 from fastnst.losses.vgg import LossNetwork
 
@@ -49,8 +49,9 @@ class Objective(nn.Module):
     loss_network: takes (images, layers), gives features by layer.
     style_images: the paintings, each (1, 3, H, W), RGB in 0-1: one, or several for a net of several styles. Their statistics
         are computed here, once, and kept as buffers.
-    detail: the part of its resolution that each painting has: at 0.5 it is reduced to half its size, and enlarged again. So
-        its strokes stay, and what is finer does not: a net meets that by a pattern as fine as its own grid.
+    median: each painting counts as the median of so many px by so many about each pixel; an odd number, 1 for the painting
+        itself. So its strokes and edges stay, and what is finer does not: a net meets that by a pattern as fine as its own
+        grid.
     content_layer: name. style_layers: {name: weight}. scales: whole numbers, each with its weight, or a list of them that
         count alike; [1] is the paper's. Raises UserError for an unknown layer or an invalid weight.
     """
@@ -72,7 +73,7 @@ class Objective(nn.Module):
         tv_weight: float = 0.1,
         palette_weight: float = 0.0,
         scales: Mapping[int, float] | Sequence[int] = (1,),
-        detail: float = 1.0,
+        median: int = 1,
     ):
         super().__init__()
         style_layers = style_layers or dict.fromkeys(STYLE_LAYERS, 1.0)
@@ -90,9 +91,9 @@ class Objective(nn.Module):
         for name, weight in self.weights.items():
             if not is_number(weight, 0, sys.float_info.max):
                 raise UserError(f"loss.{name}_weight={weight}: give a number from 0")
-        if not is_number(detail, 0.05, 1):
-            raise UserError(f"loss.detail={detail}: give a part of the paintings' resolution, from 0.05 to 1")
-        self.detail = detail
+        if not is_whole(median, 1) or median % 2 == 0 or median > 15:
+            raise UserError(f"loss.median={median}: give an odd number of px from 1 to 15")
+        self.median = int(median)
         with torch.no_grad():
             paintings = [self.style_of(image) for image in style_images]
             self.names = list(paintings[0])
@@ -115,8 +116,8 @@ class Objective(nn.Module):
         return {name: getattr(self, _buffer(name))[index] for name in self.names}
 
     def style_of(self, paintings: Tensor) -> dict[str, Tensor]:
-        """The `statistics` of paintings, (N, 3, H, W) in 0-1, without what is finer than `detail`."""
-        paintings = without_detail(paintings, self.detail)
+        """The `statistics` of paintings, (N, 3, H, W) in 0-1, without what their `median` leaves out."""
+        paintings = median_filtered(paintings, self.median)
         return self.statistics(paintings, self.pyramid(paintings, self.style_layers))
 
     def pyramid(self, images: Tensor, layers: Collection[str]) -> dict[int, dict[str, Tensor]]:

@@ -83,16 +83,17 @@ def reduced(images: Tensor, scale: int) -> Tensor:
     return images if scale == 1 else F.avg_pool2d(images, scale)
 
 
-def without_detail(images: Tensor, detail: float) -> Tensor:
-    """Pictures, (N, 3, H, W), reduced to the part `detail` of their size and enlarged again, by bicubic interpolation.
+def median_filtered(images: Tensor, size: int) -> Tensor:
+    """Each pixel is the median of the size x size px about it, in each channel; the picture is reflected at its border.
 
-    In 0-1, as the result, in which overshoots are cut off. 1 gives the pictures themselves.
+    What is narrower than half of `size` goes, and edges stay sharp. images: (N, 3, H, W), each side more than size // 2 px.
+    size: odd; 1 gives the pictures themselves. Returns the same shape.
     """
-    if detail == 1:
+    if size == 1:
         return images
-    size = [max(1, round(detail * side)) for side in images.shape[-2:]]
-    small = F.interpolate(images, size, mode="bicubic", antialias=True)
-    return F.interpolate(small, images.shape[-2:], mode="bicubic", antialias=True).clamp(0, 1)
+    n, c, h, w = images.shape
+    framed = F.pad(images, [size // 2] * 4, mode="reflect")
+    return F.unfold(framed, size).view(n, c, size * size, h, w).median(dim=2).values
 
 
 def lab(images: Tensor) -> Tensor:

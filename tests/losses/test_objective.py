@@ -9,7 +9,7 @@ import torch
 from fastnst.data.files import sample_photographs
 from fastnst.errors import UserError
 from fastnst.losses.objective import Objective
-from fastnst.losses.terms import color_quantiles, reference_picture, style_loss, without_detail
+from fastnst.losses.terms import color_quantiles, median_filtered, reference_picture, style_loss
 from fastnst.losses.vgg import LossNetwork
 
 
@@ -47,18 +47,18 @@ def test_style_loss_is_one_for_no_features_whatever_the_painting(network):
             assert (style_loss(torch.zeros_like(gram), gram) / gram.square().sum()).item() == pytest.approx(1)
 
 
-def test_a_painting_counts_without_its_detail(network):
+def test_a_painting_counts_as_its_median(network):
     painting = torch.rand(1, 3, 64, 48)
-    broad = without_detail(painting, 0.5)
-    objective = Objective(network, [painting], detail=0.5)
+    broad = median_filtered(painting, 5)
+    objective = Objective(network, [painting], median=5)
     for name, statistics in Objective(network, [broad]).paintings().items():
         torch.testing.assert_close(objective.paintings()[name], statistics)
         torch.testing.assert_close(objective.style_of(painting)[name], statistics)
     target = objective.target(painting)
     assert objective(broad, target)["style"] < 1e-8 < 1e-2 < objective(painting, target)["style"]
-    for detail in (0, 1.5, "half"):
-        with pytest.raises(UserError, match="loss.detail="):
-            Objective(network, [painting], detail=detail)
+    for median in (0, 4, 17, 1.5, "half"):
+        with pytest.raises(UserError, match="loss.median="):
+            Objective(network, [painting], median=median)
 
 
 def test_style_at_several_scales_against_loops(network):
