@@ -1,10 +1,11 @@
 """Draws a sheet of paintings, each beside what its net makes of sample photographs.
 
-    python scripts/draw_gallery.py docs/styles.jpg wave=wave.jpg base:mosaic=mosaic.jpg
-    python scripts/draw_gallery.py docs/held_out.jpg arbitrary=PAINTINGS columns=2 width=256 photographs=chelsea,rocket
+    python scripts/draw_gallery.py docs/styles.jpg wave=wave.jpg base:mosaic=mosaic.jpg arbitrary:munch.jpg=munch.jpg
+    python scripts/draw_gallery.py docs/held_out.jpg arbitrary=PAINTINGS columns=2 width=224 \
+        photographs=astronaut,chelsea,rocket
 
-One row for each CHECKPOINT=PAINTING, or CHECKPOINT:STYLE=PAINTING for a net of several styles. A net for any painting takes
-a painting, or a folder of them.
+One row for each CHECKPOINT=PAINTING, or CHECKPOINT:STYLE=PAINTING for a net of several styles or of any painting; with a
+folder for PAINTING, one for each painting in it, by a net of any painting.
 """
 
 import sys
@@ -16,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import fastnst
 from fastnst.data.files import sample_photographs
+from fastnst.evaluation.pictures import find_paintings
 from fastnst.images import load_rgb
 
 GAP = 8  # px
@@ -29,8 +31,8 @@ def find_rows(pairs: list[tuple[str, Path]]) -> list[tuple[str, str | Path | Non
     rows: list[tuple[str, str | Path | None, Path]] = []
     for name, path in pairs:
         checkpoint, _, style = name.partition(":")
-        if checkpoint == "arbitrary":
-            rows += [(checkpoint, each, each) for each in (sorted(path.iterdir()) if path.is_dir() else [path])]
+        if path.is_dir():
+            rows += [(checkpoint, painting, painting) for painting in find_paintings(path).values()]
         else:
             rows.append((checkpoint, style or None, path))
     return rows

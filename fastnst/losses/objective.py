@@ -115,9 +115,13 @@ class Objective(nn.Module):
         """The `statistics` of the style images that `index` chooses."""
         return {name: getattr(self, _buffer(name))[index] for name in self.names}
 
+    def counted(self, paintings: Tensor) -> Tensor:
+        """Paintings, (N, 3, H, W) in 0-1, as their style counts: their median, or themselves where `median` is 1."""
+        return median_filtered(paintings, self.median)
+
     def style_of(self, paintings: Tensor) -> dict[str, Tensor]:
-        """The `statistics` of paintings, (N, 3, H, W) in 0-1, without what their `median` leaves out."""
-        paintings = median_filtered(paintings, self.median)
+        """The `statistics` of paintings, (N, 3, H, W) in 0-1, as they are `counted`."""
+        paintings = self.counted(paintings)
         return self.statistics(paintings, self.pyramid(paintings, self.style_layers))
 
     def pyramid(self, images: Tensor, layers: Collection[str]) -> dict[int, dict[str, Tensor]]:

@@ -193,7 +193,11 @@ class AnyPainting(StyleTransfer):
         batch["bad"] += paintings["bad"]
         images = self._resized(paintings["image"], self.global_step).contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
-            return (self.pool(self._features(images)), self.style_factor()), self.objective.style_of(images)
+            counted = self.objective.counted(images)
+            pyramid = self.objective.pyramid(counted, {*STYLE_LAYERS, *self.objective.style_layers})
+            # The net looks at the paintings themselves: the same features, unless they count as their median.
+            seen = pyramid[1] if counted is images and 1 in pyramid else self._features(images)
+            return (self.pool(seen), self.style_factor()), self.objective.statistics(counted, pyramid)
 
     def style_factor(self) -> float:
         """Drawn for each step, for the net's dial: from 1 / MOST_WEIGHT to MOST_WEIGHT, its logarithm evenly."""

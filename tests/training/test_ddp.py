@@ -17,9 +17,10 @@ from pytorch_lightning.utilities import rank_zero_only
 from fastnst.checkpoint import load_net
 from fastnst.commands.entry import train
 
-# float64 and SGD: a net of four channels blows up float32's rounding, and Adam the sign of a gradient near 0.
+# float64 and SGD: a net of four channels blows up float32's rounding, and Adam the sign of a gradient near 0. The painting
+# itself: on the median of one of 48 px each step magnifies what rounding there is tenfold.
 EXACT = ("trainer.precision=64-true", "optimizer.optimizer._target_=torch.optim.SGD", "~optimizer.optimizer.betas",
-         "~optimizer.optimizer.eps")  # fmt: skip
+         "~optimizer.optimizer.eps", "loss.median=1")  # fmt: skip
 RECORD, TRAIN = ROOT / "tests" / "training" / "ddp_record.py", ROOT / "scripts" / "train.py"
 ONE_MACHINE = ("--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "--nproc_per_node=2")
 
@@ -74,7 +75,7 @@ def check_equals_one_process(fork, small_training, folder, steps: int) -> None:
     assert len(one) == len(both) == steps
     for first, second in zip(one, both, strict=True):
         for a, b in zip(first, second, strict=True):
-            torch.testing.assert_close(a, b, atol=5e-5, rtol=5e-5)  # rounding grows over the steps
+            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
     one, both = (load_net(folder / f"{name}.safetensors")[0].state_dict() for name in ("one", "two"))
     for key in one:
         torch.testing.assert_close(one[key], both[key], atol=1e-5, rtol=1e-5)
