@@ -4,8 +4,8 @@
     python scripts/draw_gallery.py docs/held_out.jpg arbitrary=PAINTINGS columns=2 width=224 \
         photographs=astronaut,chelsea,rocket
 
-One row for each CHECKPOINT=PAINTING, or CHECKPOINT:STYLE=PAINTING for a net of several styles or of any painting; with a
-folder for PAINTING, one for each painting in it, by a net of any painting.
+One row for each CHECKPOINT=PAINTING, or CHECKPOINT:STYLE=PAINTING for a net of several styles or a zero-shot one. With a
+folder for PAINTING there is one for each painting in it, by a zero-shot net.
 """
 
 import sys
