@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import fastnst
 from fastnst.data.files import sample_photographs
+from fastnst.errors import UserError
 from fastnst.evaluation.pictures import find_paintings
 from fastnst.images import load_rgb
 
@@ -39,9 +40,14 @@ def find_rows(pairs: list[tuple[str, Path]]) -> list[tuple[str, str | Path | Non
 
 
 def draw_gallery(pairs: list[tuple[str, Path]], columns: int, width: int, names: list[str]) -> Image.Image:
-    """The sheet: photographs on top of each column, then painting and results, row by row."""
+    """The sheet: photographs on top of each column, then painting and results, row by row.
+
+    Raises UserError for a name that no sample photograph has.
+    """
     cell = (width, width * 3 // 4)
     files = {path.stem: path for path in sample_photographs()[0] + sample_photographs()[1]}
+    if unknown := [name for name in names if name not in files]:
+        raise UserError(f"photographs={','.join(unknown)}: of scikit-image's samples there are {', '.join(sorted(files))}")
     photographs = [ImageOps.fit(load_rgb(files[name]), cell) for name in names]
     lines: list[list[Image.Image]] = []
     for checkpoint, style, painting in find_rows(pairs):
@@ -59,9 +65,18 @@ def draw_gallery(pairs: list[tuple[str, Path]], columns: int, width: int, names:
     return sheet
 
 
+def main() -> None:
+    try:
+        out, *arguments = sys.argv[1:]
+        given = [argument.split("=", 1) for argument in arguments]
+        options = OPTIONS | {name: value for name, value in given if name in OPTIONS}
+        pairs = [(name, Path(value)) for name, value in given if name not in OPTIONS]
+        sheet = draw_gallery(pairs, int(options["columns"]), int(options["width"]), options["photographs"].split(","))
+        sheet.save(out, quality=88)
+    except (UserError, OSError, ValueError) as error:
+        print(f"draw_gallery: {error}; see the top of {__file__}", file=sys.stderr)
+        sys.exit(2)
+
+
 if __name__ == "__main__":
-    given = [tuple(argument.split("=", 1)) for argument in sys.argv[2:]]
-    options = OPTIONS | {name: value for name, value in given if name in OPTIONS}
-    pairs = [(name, Path(value)) for name, value in given if name not in OPTIONS]
-    sheet = draw_gallery(pairs, int(options["columns"]), int(options["width"]), options["photographs"].split(","))
-    sheet.save(sys.argv[1], quality=88)
+    main()

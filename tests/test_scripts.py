@@ -67,6 +67,8 @@ def test_a_gallery_of_a_folder_of_paintings(run, tmp_path):
     mosaic, starry, wave = sheet[56:104, 72:136], sheet[112:160, 72:136], sheet[56:104, 216:280]
     assert sheet[112:, 144:].min() == 255  # three paintings: the last place stays empty
     assert abs(mosaic - starry).mean() > 5 and abs(starry - wave).mean() > 5
+    status, _, err = run("draw_gallery.py", tmp_path / "none.png", f"arbitrary={paintings}", "photographs=chelsee")
+    assert status == 2 and "chelsee: " in err and len(err.splitlines()) == 1 and not (tmp_path / "none.png").exists()
 
 
 def test_draw_dials(run, tmp_path):

@@ -104,7 +104,7 @@ def evaluate(cfg: DictConfig) -> dict:
         "styles": list(nets),
         "steps": info.get("steps"),
         "size": size,
-        **({"worth_median": median_iterations(results, max(marks))} if marks else {}),
+        **({"equivalent_iterations": median_iterations(results, max(marks))} if marks else {}),
         **means(results),
         **({"nearest_is_own": share_own(results)} if len(nets) > 1 else {}),
         "flicker": statistics.mean(r["flicker"] for r in results),

@@ -166,7 +166,9 @@ def begin(run_dir: Path, config: str, taken: bool) -> None:
 
 
 def find_checkpoint(cfg: DictConfig) -> Path | None:
-    """The .ckpt that `ckpt` names; `ckpt=last` is the newest of this style's runs. None if there is nothing to resume.
+    """The .ckpt that `ckpt` names; `ckpt=last` is run_dir's own, or the newest of the style's runs.
+
+    None if there is nothing to resume.
 
     Raises UserError if a path is given and no file is there.
     """
@@ -177,7 +179,7 @@ def find_checkpoint(cfg: DictConfig) -> Path | None:
         if not path.is_file():
             raise UserError(f"{path}: no such checkpoint to resume; give ckpt=last or the path of a {LAST}")
         return path
-    return newest(path_of(cfg, "run_dir").parent)
+    return newest(path_of(cfg, "run_dir"))
 
 
 def check_launch(trainer: pl.Trainer) -> None:

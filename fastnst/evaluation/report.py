@@ -20,7 +20,7 @@ def markdown(summary: dict, marks: list[int]) -> str:
     results, styles = summary["results"], summary["styles"]
     lines = [f"# {summary['checkpoint']} ({summary['checkpoint_mb']:.1f} MB), {', '.join(styles)}", ""]
     if marks:
-        count = count_of(summary["worth_median"], marks)
+        count = count_of(summary["equivalent_iterations"], marks)
         lines += [f"Equivalent to **{count}** L-BFGS iterations from the photograph (median).", ""]
     lines += [f"Photographs with a long side of {summary['size']} px. Flicker {255 * summary['flicker']:.2f} / 255.", ""]
     rows = []

@@ -126,8 +126,11 @@ def check_same(path: Path, architecture: dict, info: dict) -> None:
         )
 
 
-def newest(runs: Path) -> Path | None:
-    """The newest checkpoint of a style's runs, each a folder in `runs`; None if there is none."""
-    # A run killed between two renamings has none but previous.ckpt. Of one that has both, clocks are not asked.
-    found = [path for path in runs.glob(f"*/{BEFORE}") if not path.with_name(LAST).exists()] + [*runs.glob(f"*/{LAST}")]
-    return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
+def newest(run_dir: Path) -> Path | None:
+    """The checkpoint of `run_dir`, or, where it has none, the newest of the runs beside it; None if there is none."""
+    for folders in ([run_dir], [path for path in run_dir.parent.glob("*") if path.is_dir()]):
+        # A run killed between two renamings has none but previous.ckpt. Of one that has both, clocks are not asked.
+        found = [folder / (LAST if (folder / LAST).exists() else BEFORE) for folder in folders]
+        if found := [path for path in found if path.exists()]:
+            return max(found, key=lambda path: path.stat().st_mtime_ns)
+    return None

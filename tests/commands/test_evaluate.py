@@ -75,7 +75,7 @@ def test_figures_of_one_painting(command, small, photographs, tmp_path):
     folder = tmp_path / "outputs/evaluation/custom"
     assert {p.name for p in folder.iterdir()} == {"table.md", "results.json", "contact.png"}
     results = json.loads((folder / "results.json").read_text())
-    assert "worth_median" not in results and "terms" not in results["results"][0]
+    assert "equivalent_iterations" not in results and "terms" not in results["results"][0]
     table = (folder / "table.md").read_text()
     assert "iteration" not in table and f"| painting | photograph | {' | '.join(FIGURES)} |" in table
     assert results["motif"] is None and table.count("| - |\n") == 3  # no photograph has a flat window
@@ -137,7 +137,7 @@ def test_one_iteration_is_enough(command, small, photographs, tmp_path):
     assert status == 0, err
     results = json.loads((tmp_path / "one/results.json").read_text())
     beyond = results["results"][0]["equivalent_iterations"] is None
-    assert (results["worth_median"] is None) == beyond
+    assert (results["equivalent_iterations"] is None) == beyond
 
 
 def test_a_lightning_checkpoint_is_measured_too(command, small_training, photographs, tmp_path):

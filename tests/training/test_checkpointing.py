@@ -36,7 +36,7 @@ def test_killed_at_any_moment(fork, command, small_training, same_weights, tmp_p
         run = fork(script, killed, moment, *small_training, *kept, "trainer.max_steps=100")
         _, err = run.communicate()
         assert run.returncode == -signal.SIGKILL, err
-        found = newest(tmp_path / "runs/small")
+        found = newest(tmp_path / "runs/small/next")
         assert found.name == ("previous.ckpt" if moment == "moved" else "last.ckpt")
         step += steps
         assert load_training(found)[1]["steps"] == step  # raises if it is damaged
@@ -119,6 +119,7 @@ def test_the_last_checkpoint_comes_first_whatever_the_clock_says(tmp_path):
         path.parent.mkdir(exist_ok=True)
         path.touch()
         os.utime(path, (when, when))
-    assert newest(tmp_path) == tmp_path / "a/last.ckpt"
+    assert newest(tmp_path / "c") == tmp_path / "a/last.ckpt"
     (tmp_path / "a/last.ckpt").unlink()
-    assert newest(tmp_path) == tmp_path / "a/previous.ckpt"
+    assert newest(tmp_path / "c") == tmp_path / "a/previous.ckpt"
+    assert newest(tmp_path / "b") == tmp_path / "b/previous.ckpt"  # its own, though a's is newer
