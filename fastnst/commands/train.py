@@ -23,6 +23,7 @@ from fastnst.losses.layer_names import STYLE_LAYERS
 from fastnst.memory import check_step, keep_freed_memory
 from fastnst.models.arbitrary import MOST_SIZE
 from fastnst.training.callbacks import Panels, Progress, Throughput, own_lines
+from fastnst.models.dials import MOST_BRUSHWORK
 from fastnst.training.checkpointing import LAST, Checkpoints, WholeCheckpoints, check_same, newest
 from fastnst.training.failures import BadFiles, BadSteps, one_line
 from fastnst.training.module import MODULES
@@ -51,6 +52,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     check_whole(cfg, LEAST)
     check_flags(cfg, "compile")
     check_numbers(cfg, {"stability.weight": (0, 1e6), "stability.noise": (0, 1), "style.size": (16, MOST_SIZE)})
+    check_numbers(cfg, {"brushwork": (0, MOST_BRUSHWORK)})
     if cfg.stability.weight > 0 and cfg.data.size < 2 * cfg.stability.shift + 32:
         raise UserError(
             f"stability.shift={cfg.stability.shift}: data.size={cfg.data.size} leaves too little of a crop moved so far"
@@ -82,6 +84,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
             "image": {title: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for title, path in paintings.items()},
         },
         "data": data_of(cfg.data),
+        "brushwork": cfg.brushwork,
         "objective": terms
         | {"loss_network": {"network": cfg.loss_network.network, "weights": str(cfg.loss_network.weights)}},
     }
@@ -92,7 +95,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     check_optimizer(optimizer)
     for part in (net, objective, objective.loss_network) if cfg.compile else ():
         part.compile()
-    module = MODULES[type(net)](net, objective, optimizer, schedule, info, dict(cfg.stability), style_images)
+    module = MODULES[type(net)](net, objective, optimizer, schedule, info, dict(cfg.stability), style_images, cfg.brushwork)
 
     trainer = instantiate(
         cfg.trainer,

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from fastnst.errors import UserError, is_number
 
+MOST_BRUSHWORK = 20.0  # levels of 255; more would be seen in the result as a pattern of its own
 MOST_WEIGHT = 3.0  # the dial's range: style counts from a third of what it does in training to three times that
 
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
+from fastnst.brushwork import brushed
 from fastnst.data.datamodule import CropData
 from fastnst.errors import SharedError
 from fastnst.losses.layer_names import STYLE_LAYERS
@@ -36,6 +37,8 @@ class StyleTransfer(pl.LightningModule):
     optimizer: makes one from parameters. schedule: makes a learning-rate scheduler from the optimizer and total_steps.
     stability: `weight` of the temporal stability loss, for films: a picture moved by up to `shift` px, with noise of
         standard deviation `noise` (in 0-1), as from a camera, must give the same result, moved alike. 0 leaves it out.
+    brushwork: strength of the faint strokes that photographs get, in levels of 255 (fastnst/brushwork.py). In training it is
+        drawn for each step from 0 to twice that, so that it is a dial afterwards. Content is the photograph's without them.
     info: what is written into checkpoints beside the weights (style, objective, version): plain JSON-like values.
 
     Checkpoints hold the net alone: the loss network and the style's Gram matrices are non-persistent buffers.
@@ -50,13 +53,14 @@ class StyleTransfer(pl.LightningModule):
         info: dict,
         stability: Mapping[str, float],
         style_images: Mapping[str, Tensor],
+        brushwork: float = 0.0,
     ):
         super().__init__()
         # Channels-last is the layout that CPU and GPU convolutions are fastest in.
         self.net: Net = net.to(memory_format=torch.channels_last)
         self.objective = objective.to(memory_format=torch.channels_last)
         self.make_optimizer, self.make_schedule, self.info = optimizer, schedule, info
-        self.stability, self.style_images = stability, style_images
+        self.stability, self.style_images, self.brushwork = stability, style_images, brushwork
 
     def condition(self, batch: dict) -> tuple[Condition, Paintings]:
         """The net's inputs beside a batch's photographs, and the statistics of their paintings."""
@@ -77,10 +81,14 @@ class StyleTransfer(pl.LightningModule):
     def training_step(self, batch: dict, batch_index: int) -> Tensor:
         photographs = batch["image"].contiguous(memory_format=torch.channels_last)
         condition, paintings = self.condition(batch)
-        restyled = self.net(photographs, *condition)
+        given = photographs
+        if self.brushwork:
+            amount = 2 * torch.rand((), generator=torch.Generator().manual_seed(self.global_step)).item()
+            given = brushed(photographs, amount * self.brushwork, seed=self.global_step)
+        restyled = self.net(given, *condition)
         terms = self.objective(restyled, self.objective.target(photographs), paintings, self.style_factor())
         if self.stability["weight"] > 0:
-            moved, window = self._moved(photographs)
+            moved, window = self._moved(given)
             again = self.net(moved, *condition)
             terms["stability"] = stability_loss(_inside(again), _inside(restyled[window]))
             terms["total"] = terms["total"] + self.stability["weight"] * terms["stability"]
@@ -105,8 +113,9 @@ class StyleTransfer(pl.LightningModule):
         """
         photographs = batch["image"]
         target, results, terms = self.objective.target(photographs), [], {}
+        given = brushed(photographs, self.brushwork) if self.brushwork else photographs
         for name, condition, paintings in self.validated(len(photographs)):
-            results.append(self.net(photographs, *condition))
+            results.append(self.net(given, *condition))
             terms[name] = self.objective(results[-1], target, paintings)
         logged = {f"val/{term}": sum(t[term] for t in terms.values()) / len(terms) for term in terms[name]}
         if len(terms) > 1:
