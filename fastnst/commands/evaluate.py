@@ -10,6 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor
 
+from fastnst.brushwork import brushed
 from fastnst.checkpoint import load_net
 from fastnst.commands.options import check_flags, check_whole, painting_of, path_of, whole_numbers
 from fastnst.evaluation.figures import ARTEFACTS, PAINTING_SIZE, flicker, gram_matrices
@@ -28,6 +29,7 @@ from fastnst.evaluation.report import contact_sheet, count_of, draw_curves, figu
 from fastnst.files import check_writable, write_bytes
 from fastnst.images import best_device, save
 from fastnst.losses.vgg import LossNetwork
+from fastnst.models.dials import brushwork_of
 from fastnst.optimization import optimize
 from fastnst.shipped import checkpoint_file
 
@@ -77,7 +79,7 @@ def evaluate(cfg: DictConfig) -> dict:
         row = sheet[f"{style}: painting, results"] = [pictures[style]]
         for path, photograph in zip(paths, photographs, strict=True):
             with torch.no_grad():
-                restyled = net(photograph).clamp(0, 1)
+                restyled = net(brushed(photograph, brushwork_of(info))).clamp(0, 1)
             result: dict[str, Any] = {
                 "painting": style,
                 "photograph": path.name,

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
@@ -68,6 +69,7 @@ def restyle_film(
     suffix = target.suffix.lower()
     if suffix not in SUFFIXES:
         raise UserError(f"out={target}: give a name that ends in {', '.join(SUFFIXES)}, or a folder")
+    controls = replace(controls, brushwork=0.0)  # each frame's strokes would lie elsewhere
     damping = Damping(temporal) if temporal else None
     check_writable(target.parent)
     try:

@@ -34,7 +34,7 @@ from fastnst.images import (
     upright,
 )
 from fastnst.memory import free_memory, short_of_memory
-from fastnst.models.dials import MOST_WEIGHT, scaled
+from fastnst.models.dials import MOST_WEIGHT, brushwork_of, scaled
 
 if TYPE_CHECKING:
     import torch
@@ -70,6 +70,8 @@ class Controls:
     MOST_WEIGHT.
     tile: rows of the picture computed at a time, or columns where it is wider than high (see `tiling`: the same result in
     less memory); None: all at once; `auto`: all at once if there is memory for it.
+    brushwork: how strong the faint strokes are that the photograph gets first (fastnst/brushwork.py), from 0 to 2 times those
+    that the net was trained with, if it was. An ONNX file and films have none.
     precision: `float32`, or `bfloat16`, which changes a result by a level or two of 255; `auto`: bfloat16 where the CPU has
     instructions for it. Strips are computed in float32 always.
     Raises UserError for any other value.
@@ -81,11 +83,13 @@ class Controls:
     tile: int | str | None = "auto"
     style_size: int | None = None
     style_weight: float = 1.0
+    brushwork: float = 1.0
     precision: str = "auto"
 
     def __post_init__(self) -> None:
         weights = round(1 / MOST_WEIGHT, 2), MOST_WEIGHT
-        for name, least, most in (("strength", 0, 1), ("style_scale", 0.1, 10), ("style_weight", *weights)):
+        limits = (("strength", 0, 1), ("style_scale", 0.1, 10), ("style_weight", *weights), ("brushwork", 0, 2))
+        for name, least, most in limits:
             if not is_number(getattr(self, name), least, most):
                 raise UserError(f"{name}={getattr(self, name)}: give a number from {least} to {most}")
             object.__setattr__(self, name, float(getattr(self, name)))  # NumPy's scalars overflow
@@ -129,6 +133,7 @@ class Stylizer:
         self.weights = scaled(weights, f"weights={weights}")
         onnx = [isinstance(given, (str, Path)) and Path(given).suffix.lower() == ".onnx" for given in checkpoints]
         self.nets: list[Any] = []
+        self.brushwork = 0.0  # levels of 255
         self.device: Any = None  # a torch.device; without torch None
         self.inference: Callable[[], AbstractContextManager] = nullcontext
         if any(onnx):
@@ -145,6 +150,7 @@ class Stylizer:
         self.nets = [self._ready(style.at(1.0)) for style in self.styles]
         if are_relatives(loaded):
             self.nets, self.weights = [interpolated(self.nets, self.weights)], [1.0]
+        self.brushwork = brushwork_of(self.info)
         self.folded: dict[tuple[int, torch.dtype], Folded] = {}  # by the net's number and the precision
         painted = self.styles[0]  # whose dials can be turned, if it is alone
         self.painted = painted if len(self.nets) == 1 and isinstance(painted, Painted) else None
@@ -158,6 +164,12 @@ class Stylizer:
             raise UserError(f"style: {checkpoints[0]} holds one style; leave style out, or give the checkpoint")
         self.nets = [OnnxNet(path) for path in checkpoints]
         self.styles, self.painted, self.info = [], None, self.nets[0].info
+
+    @staticmethod
+    def _brushed(picture: Image.Image, amount: float) -> np.ndarray:
+        from fastnst.brushwork import brushed_picture
+
+        return brushed_picture(picture, amount)
 
     def _ready(self, net: TransformNet | Regions) -> Any:
         import torch
@@ -222,7 +234,8 @@ class Stylizer:
         self.check(controls)
         nets, results = self.nets, []
         dials = controls.style_size, controls.style_weight
-        pixels = [np.asarray(picture) for picture in working]
+        amount = controls.brushwork * self.brushwork
+        pixels = [self._brushed(picture, amount) if amount else np.asarray(picture) for picture in working]
         with self.inference():
             if self.painted is not None and (strength < 1 or dials != NO_DIALS):
                 # Between two styles, and not between two pictures: strokes fade without a double image.

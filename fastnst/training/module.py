@@ -38,7 +38,8 @@ class StyleTransfer(pl.LightningModule):
     stability: `weight` of the temporal stability loss, for films: a picture moved by up to `shift` px, with noise of
         standard deviation `noise` (in 0-1), as from a camera, must give the same result, moved alike. 0 leaves it out.
     brushwork: strength of the faint strokes that photographs get, in levels of 255 (fastnst/brushwork.py). In training it is
-        drawn for each step from 0 to twice that, so that it is a dial afterwards. Content is the photograph's without them.
+        drawn for each step from 0 to twice that, so that it is a dial afterwards. They count as content: against a target
+        without them a net learns to wipe them out.
     info: what is written into checkpoints beside the weights (style, objective, version): plain JSON-like values.
 
     Checkpoints hold the net alone: the loss network and the style's Gram matrices are non-persistent buffers.
@@ -81,14 +82,13 @@ class StyleTransfer(pl.LightningModule):
     def training_step(self, batch: dict, batch_index: int) -> Tensor:
         photographs = batch["image"].contiguous(memory_format=torch.channels_last)
         condition, paintings = self.condition(batch)
-        given = photographs
         if self.brushwork:
             amount = 2 * torch.rand((), generator=torch.Generator().manual_seed(self.global_step)).item()
-            given = brushed(photographs, amount * self.brushwork, seed=self.global_step)
-        restyled = self.net(given, *condition)
+            photographs = brushed(photographs, amount * self.brushwork, seed=self.global_step)
+        restyled = self.net(photographs, *condition)
         terms = self.objective(restyled, self.objective.target(photographs), paintings, self.style_factor())
         if self.stability["weight"] > 0:
-            moved, window = self._moved(given)
+            moved, window = self._moved(photographs)
             again = self.net(moved, *condition)
             terms["stability"] = stability_loss(_inside(again), _inside(restyled[window]))
             terms["total"] = terms["total"] + self.stability["weight"] * terms["stability"]
@@ -112,10 +112,11 @@ class StyleTransfer(pl.LightningModule):
         Returns the restyled pictures, (N, 3, H, W), those of several styles side by side.
         """
         photographs = batch["image"]
+        if self.brushwork:
+            photographs = brushed(photographs, self.brushwork)
         target, results, terms = self.objective.target(photographs), [], {}
-        given = brushed(photographs, self.brushwork) if self.brushwork else photographs
         for name, condition, paintings in self.validated(len(photographs)):
-            results.append(self.net(given, *condition))
+            results.append(self.net(photographs, *condition))
             terms[name] = self.objective(results[-1], target, paintings)
         logged = {f"val/{term}": sum(t[term] for t in terms.values()) / len(terms) for term in terms[name]}
         if len(terms) > 1:

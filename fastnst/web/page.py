@@ -42,10 +42,13 @@ def look_of(
     style_scale,
     style_size,
     style_weight,
+    brushwork=1.0,
     mask=None,
 ) -> Look:
     """The look that the page's dials describe, in their order. The names are those that clients know them by."""
-    controls = Controls(strength, preserve_color, style_scale, style_size=round(style_size), style_weight=style_weight)
+    controls = Controls(
+        strength, preserve_color, style_scale, style_size=round(style_size), style_weight=style_weight, brushwork=brushwork
+    )
     return Look(style, painting, second or None, second_painting, share, mask, controls)
 
 
@@ -152,6 +155,7 @@ def build_page(studio: Studio, trainings: Trainings | None = None):
                     style_weight = gr.Slider(0.34, MOST_WEIGHT, 1.0, step=0.02, label="Weight of the style")
                 strength = gr.Slider(0, 1, 1.0, step=0.05, label="Strength")
                 style_scale = gr.Slider(0.5, 2, 1.0, step=0.1, label="Size of strokes")
+                brushwork = gr.Slider(0, 2, 1.0, step=0.1, label="Brushwork")
                 preserve_color = gr.Checkbox(label="Keep the photograph's colours")
                 with gr.Accordion("A second style", open=False, elem_id="second"):
                     second = gr.Dropdown(
@@ -174,7 +178,7 @@ def build_page(studio: Studio, trainings: Trainings | None = None):
                 )
         dials = [
             style, painting, second, second_painting, share,
-            strength, preserve_color, style_scale, style_size, style_weight, mask,
+            strength, preserve_color, style_scale, style_size, style_weight, brushwork, mask,
         ]  # fmt: skip
         if importlib.util.find_spec("av"):
             with gr.Accordion("A film", open=False, elem_id="films"):
