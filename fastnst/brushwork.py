@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-REACH = 8  # px at half size that a stroke reaches to either side
+SIDE = 256  # px of the short side at which strokes are laid; a larger picture has them enlarged, as large beside its forms
+REACH = 8  # steps of 2 px that a stroke reaches to either side
 WHIRLS = 7  # across the short side
 CALM = 0.04  # where contrast is less than this, from 0 to 1 in 4 px, whirls decide
 
@@ -41,13 +42,17 @@ def strokes(pictures: Tensor, seed: int = 0) -> Tensor:
     """Strokes for grey pictures, (N, 1, H, W) in 0-1: the same shape, mean about 0, standard deviation 1.
 
     Noise smeared along lines that follow the forms (line integral convolution, Cabral and Leedom 1993), about 4 px wide and
-    32 long. The lines run across the strongest change of brightness (the structure tensor, as in Kyprianidis and
-    Kang 2011). The same picture and seed give the same strokes.
+    32 long where the short side has SIDE px. The lines run across the strongest change of brightness (the structure tensor,
+    as in Kyprianidis and Kang 2011). The same picture and seed give the same strokes.
     """
+    whole, pictures = pictures, pictures.float()
+    scale = SIDE / min(whole.shape[-2:])
+    if scale < 1:
+        pictures = F.interpolate(pictures, size=[max(1, round(side * scale)) for side in whole.shape[-2:]], mode="area")
     height, width = pictures.shape[-2:]
     random = torch.Generator().manual_seed(seed)
     rows, columns = -(-height // 2), -(-width // 2)
-    flow = _flow(pictures.float(), random)
+    flow = _flow(pictures, random)
     noise = torch.randn(1, 1, rows, columns, generator=random).to(flow)
     noise = _smooth(noise, 3).expand(len(pictures), -1, -1, -1)
     down, across = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
@@ -61,7 +66,7 @@ def strokes(pictures: Tensor, seed: int = 0) -> Tensor:
             smeared += _sampled(noise, place)
             along = _direction(flow, place, along)
     smeared = smeared / smeared.std(dim=(2, 3), keepdim=True).clamp_min(1e-6)
-    return F.interpolate(smeared, size=(height, width), mode="bilinear").to(pictures.dtype)
+    return F.interpolate(smeared, size=whole.shape[-2:], mode="bicubic").to(whole.dtype)
 
 
 def _flow(pictures: Tensor, random: torch.Generator) -> Tensor:

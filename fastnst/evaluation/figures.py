@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
-from fastnst.losses.layer_names import STROKE_LAYERS, STYLE_LAYERS
+from fastnst.losses.layer_names import STYLE_LAYERS
 from fastnst.losses.terms import gram_matrix, lab
 from fastnst.losses.vgg import LossNetwork
 
@@ -65,7 +65,7 @@ def strokes(network: LossNetwork, restyled: Tensor, painting: Tensor) -> float:
     painting: with a short side of PAINTING_SIZE px. Raises UserError for a picture with a side below 64 px.
     """
     parts = []
-    for reduction, layers in STROKE_LAYERS.items():
+    for reduction, layers in ((2, ("relu3_1", "relu4_1")), (4, ("relu3_1",))):
         y, s = (network(F.avg_pool2d(picture, reduction), layers) for picture in (restyled, painting))
         parts += [_distance_to_nearest(y[layer], s[layer]) for layer in layers]
     return sum(parts) / len(parts)

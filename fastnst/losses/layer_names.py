@@ -7,8 +7,6 @@ from fastnst.errors import UserError
 WIDTHS = (64, 128, 256, 512, 512)  # channels of the convolutions of each block
 BLOCKS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}  # convolutions in each block; a pooling stands between blocks
 STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")  # the paper's; its content layer is relu3_3
-# Where strokes are compared: layers of both pictures reduced to a half, and to a quarter.
-STROKE_LAYERS = {2: ("relu3_1", "relu4_1"), 4: ("relu3_1",)}
 
 
 def convolutions(network: str) -> tuple[str, ...]:

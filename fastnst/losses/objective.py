@@ -8,11 +8,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastnst.errors import UserError, is_number, is_whole
-from fastnst.losses.layer_names import STROKE_LAYERS, STYLE_LAYERS, check_layers
+from fastnst.losses.layer_names import STYLE_LAYERS, check_layers
 from fastnst.losses.terms import (
     color_quantiles,
     content_loss,
@@ -20,8 +19,6 @@ from fastnst.losses.terms import (
     median_filtered,
     reduced,
     reference_picture,
-    stroke_loss,
-    stroke_patches,
     style_loss,
     total_variation,
 )
@@ -29,7 +26,7 @@ from fastnst.losses.vgg import LossNetwork
 
 
 class Objective(nn.Module):
-    r"""The weighted sum of content, style, strokes, palette and tv, each term a pure number.
+    r"""content_weight * content + style_weight * style + palette_weight * palette + tv_weight * tv, each term a pure number.
 
     Raw losses depend on the painting (a Gram matrix's squared norm differs a hundredfold between paintings and between
     layers), on the loss network's weights and its range. So each is divided by its own natural unit:
@@ -42,8 +39,6 @@ class Objective(nn.Module):
       by the size of its features. With several `scales` style is the mean over the picture and the painting, both reduced
       by each scale. At one scale a small motif everywhere is the cheapest way to match Gram matrices; at several only
       strokes and forms as large as the painting's match them.
-    - strokes: the mean cosine distance of each small patch of features to the nearest one of the painting's (`stroke_loss`),
-      over the parts in STROKE_LAYERS. Gram matrices say how much of each form a picture has, not that a form is whole.
     - palette: the squared sliced Wasserstein distance of colours in CIELab (`color_quantiles`), over their variance in
       `reference_picture`.
     - tv: the total variation over that of `reference_picture`.
@@ -77,7 +72,6 @@ class Objective(nn.Module):
         style_weight: float = 5.0,
         tv_weight: float = 0.1,
         palette_weight: float = 0.0,
-        strokes_weight: float = 0.0,
         scales: Mapping[int, float] | Sequence[int] = (1,),
         median: int = 1,
     ):
@@ -93,31 +87,24 @@ class Objective(nn.Module):
             raise UserError(f"loss.scales={[*scales]}: give whole numbers from 1, such as loss.scales=[1,2,4]")
         _check_shares(scales, "loss.scales")
         self.scales = {scale: weight / sum(scales.values()) for scale, weight in scales.items() if weight > 0}
-        self.weights = {
-            "content": content_weight, "style": style_weight, "strokes": strokes_weight, "palette": palette_weight,
-            "tv": tv_weight,
-        }  # fmt: skip
+        self.weights = {"content": content_weight, "style": style_weight, "palette": palette_weight, "tv": tv_weight}
         for name, weight in self.weights.items():
             if not is_number(weight, 0, sys.float_info.max):
                 raise UserError(f"loss.{name}_weight={weight}: give a number from 0")
         if not is_whole(median, 1) or median % 2 == 0 or median > 15:
             raise UserError(f"loss.median={median}: give an odd number of px from 1 to 15")
         self.median = int(median)
-        # The layers of style and strokes, by the scale at which they are wanted.
-        self.layers_at = {scale: {*self.style_layers} for scale in self.scales}
-        for scale, layers in STROKE_LAYERS.items() if strokes_weight else ():
-            self.layers_at[scale] = self.layers_at.get(scale, set()) | {*layers}
         with torch.no_grad():
             paintings = [self.style_of(image) for image in style_images]
             self.names = list(paintings[0])
             for name in self.names:
-                self.register_buffer(_buffer(name), _stacked([p[name] for p in paintings]), persistent=False)
+                self.register_buffer(_buffer(name), torch.cat([p[name] for p in paintings]), persistent=False)
             self.measure_units(reference_picture().to(style_images[0]))
 
     @property
     def least(self) -> int:
         """The shortest side in px that pictures may have: the loss network wants 16 px at every scale."""
-        return 16 * max(self.layers_at)
+        return 16 * max(self.scales)
 
     @torch.no_grad()
     def target(self, photographs: Tensor) -> Tensor:
@@ -135,38 +122,28 @@ class Objective(nn.Module):
     def style_of(self, paintings: Tensor) -> dict[str, Tensor]:
         """The `statistics` of paintings, (N, 3, H, W) in 0-1, as they are `counted`."""
         paintings = self.counted(paintings)
-        return self.statistics(paintings, self.pyramid(paintings))
+        return self.statistics(paintings, self.pyramid(paintings, self.style_layers))
 
-    def pyramid(self, images: Tensor, layers: Collection[str] = ()) -> dict[int, dict[str, Tensor]]:
-        """By scale, the features of the pictures, (N, 3, H, W), reduced by it: at the layers of style and strokes, and at `layers`.
+    def pyramid(self, images: Tensor, layers: Collection[str]) -> dict[int, dict[str, Tensor]]:
+        """By scale, the features at `layers` of the pictures, (N, 3, H, W), reduced by it.
 
         Raises UserError if a picture is too small for that.
         """
-        if max(self.layers_at) > 1 and min(images.shape[-2:]) < self.least:
-            size, terms = f"{images.shape[-1]} x {images.shape[-2]} px", f"loss.scales={[*self.scales]}"
-            instead = "[1]"
-            if self.weights["strokes"]:
-                terms, instead = f"{terms} and loss.strokes_weight", "loss.scales=[1] loss.strokes_weight=0"
-            raise UserError(f"{size} is too small for {terms}: {self.least} px is the least; or give {instead}")
-        return {
-            scale: self.features(reduced(images, scale), {*wanted, *layers}) for scale, wanted in self.layers_at.items()
-        }
+        if max(self.scales) > 1 and min(images.shape[-2:]) < self.least:
+            size, scales = f"{images.shape[-1]} x {images.shape[-2]} px", [*self.scales]
+            raise UserError(f"{size} is too small for loss.scales={scales}: {self.least} px is the least; or give [1]")
+        return {scale: self.features(reduced(images, scale), layers) for scale in self.scales}
 
     def statistics(self, images: Tensor, pyramid: Mapping[int, Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """A picture's style: by `<layer>/<scale>` the Gram matrices, (N, C, C), by `strokes/<layer>/<scale>` its
-        `stroke_patches`, and its `color_quantiles`.
+        """A picture's style: the Gram matrices, (N, C, C), by `<layer>/<scale>`, and its `color_quantiles`.
 
-        images: (N, 3, H, W) in 0-1. pyramid: their features.
+        images: (N, 3, H, W) in 0-1. pyramid: their features at the style layers.
         """
         found = {
-            f"{layer}/{scale}": self.gram(pyramid[scale][layer]) for scale in self.scales for layer in self.style_layers
+            f"{layer}/{scale}": self.gram(features[layer])
+            for scale, features in pyramid.items()
+            for layer in self.style_layers
         }
-        if self.weights["strokes"]:
-            found |= {
-                f"strokes/{layer}/{scale}": stroke_patches(pyramid[scale][layer])
-                for scale, layers in STROKE_LAYERS.items()
-                for layer in layers
-            }
         return found | ({"palette": color_quantiles(images)} if self.weights["palette"] else {})
 
     def forward(
@@ -176,16 +153,16 @@ class Objective(nn.Module):
         paintings: Mapping[str, Tensor] | None = None,
         style_factor: float = 1.0,
     ) -> dict[str, Tensor]:
-        """Terms by name, each unweighted, a scalar: `total`, those of `weights` (`strokes` and `palette` only if they have one),
-        and the parts of style: `style/<layer>`, over the scales, and `style/<scale>`, over the layers.
+        """Terms by name, each unweighted, a scalar: `total`, those of `weights` (`palette` only if it has a weight), and the
+        parts of style: `style/<layer>`, over the scales, and `style/<scale>`, over the layers.
 
         images: the restyled pictures, (N, 3, H, W) in 0-1. target: `target` of what they were made of.
         paintings: `statistics`, of one painting for each picture or of one for all; the (one) style image's if left out.
-        style_factor: in `total`, style, strokes and palette count so many times more against content. Its root multiplies them and
+        style_factor: in `total`, style and palette count so many times more against content. Its root multiplies them and
         divides content, so that gradients keep their size.
         """
         paintings = self.paintings() if paintings is None else paintings
-        pyramid = self.pyramid(images, [self.content_layer])
+        pyramid = self.pyramid(images, {self.content_layer, *self.style_layers})
         terms: dict[str, Any] = dict.fromkeys(  # numbers until a tensor is added
             [*(f"style/{layer}" for layer in self.style_layers), *(f"style/{s}" for s in self.scales)], 0.0
         )
@@ -199,13 +176,11 @@ class Objective(nn.Module):
         features = pyramid[1] if 1 in pyramid else self.features(images, [self.content_layer])
         terms["content"] = self.content(features[self.content_layer], target)
         terms["style"] = sum(share * terms[f"style/{scale}"] for scale, share in self.scales.items())
-        if parts := [name for name in statistics if name.startswith("strokes/")]:
-            terms["strokes"] = sum(stroke_loss(statistics[name], paintings[name]) for name in parts) / len(parts)
         if "palette" in statistics:
             terms["palette"] = (statistics["palette"] - paintings["palette"]).square().mean() / self.palette_unit
         terms["tv"] = self.variation(images)
         root = style_factor**0.5
-        factors = {"content": 1 / root, "style": root, "strokes": root, "palette": root}
+        factors = {"content": 1 / root, "style": root, "palette": root}
         terms["total"] = sum(
             factors.get(name, 1.0) * weight * terms[name] for name, weight in self.weights.items() if name in terms
         )
@@ -245,12 +220,6 @@ class Objective(nn.Module):
 def without_parts(terms: Mapping[str, Tensor]) -> dict[str, float]:
     """`total`, then the other terms of an objective, as numbers, without the parts of style."""
     return {name: terms[name].item() for name in ("total", *(n for n in terms if n != "total" and "/" not in n))}
-
-
-def _stacked(statistics: Sequence[Tensor]) -> Tensor:
-    """One statistic of several paintings in one tensor: of strokes, which are as many as a painting's size gives, zeros fill up."""
-    most = max(one.shape[1] for one in statistics)
-    return torch.cat([F.pad(one, (0, 0, 0, most - one.shape[1])) for one in statistics])
 
 
 def _buffer(name: str) -> str:

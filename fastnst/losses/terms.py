@@ -60,30 +60,6 @@ def style_loss(gram: Tensor, target: Tensor) -> Tensor:
     return (gram - target).square().sum(dim=(1, 2)).mean()
 
 
-def stroke_patches(features: Tensor) -> Tensor:
-    """All patches of 3 x 3 places of features, (N, C, H, W), as unit vectors: (N, patches, 9 C).
-
-    Two places at each border are left out, or as many as leave one patch: the loss network pads with zeros, so that borders
-    look alike in all pictures.
-    """
-    inner = [slice(rim, side - rim) for side in features.shape[-2:] for rim in [min(2, (side - 3) // 2)]]
-    patches = F.unfold(_at_least_float32(features)[..., inner[0], inner[1]], 3)
-    return F.normalize(patches, dim=1).transpose(1, 2)
-
-
-def stroke_loss(patches: Tensor, painting: Tensor) -> Tensor:
-    """Mean cosine distance of each patch to the nearest one of the painting (Li and Wand 2016): from 0, the painting's own, to 1.
-
-    patches: (N, patches, 9 C). painting: (1 or N, patches, 9 C); patches of zeros, which fill it up, are never the nearest.
-    Returns a scalar.
-    """
-    painting = painting.expand(len(patches), -1, -1)
-    with torch.no_grad():
-        nearest = (patches @ painting.transpose(1, 2)).argmax(2, keepdim=True)
-    matched = painting.gather(1, nearest.expand(-1, -1, painting.shape[2]))
-    return 1 - (patches * matched).sum(2).mean()
-
-
 def total_variation(images: Tensor) -> Tensor:
     """Squared differences of neighbouring pixels, sum / (C H W), mean over N (section 3.2, total variation regularization).
 

@@ -204,7 +204,7 @@ class AnyPainting(StyleTransfer):
         images = self._resized(paintings["image"], self.global_step).contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
             counted = self.objective.counted(images)
-            pyramid = self.objective.pyramid(counted, STYLE_LAYERS)
+            pyramid = self.objective.pyramid(counted, {*STYLE_LAYERS, *self.objective.style_layers})
             # The net looks at the paintings themselves: the same features, unless they count as their median.
             seen = pyramid[1] if counted is images and 1 in pyramid else self._features(images)
             return (self.pool(seen), self.style_factor()), self.objective.statistics(counted, pyramid)

@@ -36,9 +36,10 @@ FULL, LIMITED, BT709, BT601 = 2, 1, 1, 5  # FFmpeg's numbers
 
 
 class Same:
-    """A style that changes nothing."""
+    """A style that changes nothing. Frames come without brushwork."""
 
     def restyle(self, pictures, controls):
+        assert controls.brushwork == 0
         return pictures
 
 

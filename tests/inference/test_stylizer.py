@@ -11,6 +11,7 @@ from conftest import picture, random_arbitrary
 from PIL import Image
 
 import fastnst
+from fastnst.brushwork import brushed_picture
 from fastnst.checkpoint import load_net
 from fastnst.commands.entry import train
 from fastnst.errors import UserError
@@ -89,6 +90,19 @@ def test_strips_and_auto(stylizer, monkeypatch):
     assert np.abs(np.asarray(stylizer(photograph), int) - whole).max() <= 1 and {*asked} == {16}
 
 
+def test_brushwork_is_the_nets_own_times_the_dial(checkpoint):
+    net, info = load_net(checkpoint)
+    plain, own = Stylizer((net, info)), Stylizer((net, info | {"brushwork": 8.0}))
+    photograph = picture(0)
+    for dial, levels in ((0.5, 4.0), (1, 8.0), (2, 16.0)):
+        expected = plain(Image.fromarray(brushed_picture(photograph, levels)))
+        assert own(photograph, brushwork=dial).tobytes() == expected.tobytes() != plain(photograph).tobytes()
+    assert own(photograph).tobytes() == own(photograph, brushwork=1).tobytes()
+    assert own(photograph, brushwork=0).tobytes() == plain(photograph).tobytes() == plain(photograph, brushwork=2).tobytes()
+    for wrong in ("8", -1, 21, True, None, [8]):
+        assert Stylizer((net, info | {"brushwork": wrong})).brushwork == 0
+
+
 def test_controls_are_given_together_or_one_by_one(stylizer):
     photograph, controls = picture(0), Controls(strength=0.5, preserve_color=True)
     expected = stylizer(photograph, strength=0.5, preserve_color=True, style_scale=0.5)
@@ -104,6 +118,7 @@ def test_controls_are_given_together_or_one_by_one(stylizer):
     [
         ("strength", (-0.1, 1.1, "1", None, True, float("nan"))),
         ("style_scale", (0, 11, float("inf"))),
+        ("brushwork", (-0.1, 2.1, None, "1")),
         ("preserve_color", (1, None, "true")),
         ("tile", (15, 20.0, "automatic", True)),
         ("precision", ("float16", None, 32)),

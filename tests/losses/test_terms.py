@@ -5,7 +5,6 @@ import itertools
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from conftest import random
 from PIL import Image, ImageFilter
 
@@ -16,8 +15,6 @@ from fastnst.losses.terms import (
     isotropic_total_variation,
     lab,
     median_filtered,
-    stroke_loss,
-    stroke_patches,
     style_loss,
     total_variation,
 )
@@ -108,28 +105,6 @@ def test_gram_gradient_keeps_channels_last_and_dtype():
     gram_matrix(features).square().sum().backward()
     assert features.grad.dtype == torch.bfloat16
     assert features.grad.is_contiguous(memory_format=torch.channels_last)
-
-
-def test_strokes_against_loops():
-    def patches(features, rim):
-        c, h, w = features.shape
-        places = itertools.product(range(rim, h - rim - 2), range(rim, w - rim - 2))
-        return [p / np.linalg.norm(p) for y, x in places for p in [features[:, y : y + 3, x : x + 3]]]
-
-    pictures, painting = random(2, 3, 9, 8), random(1, 3, 7, 10)
-    nearest = [
-        1 - max((a * b).sum() for b in patches(painting[0].numpy(), 2))
-        for picture in pictures.numpy()
-        for a in patches(picture, 2)
-    ]
-    result, theirs = stroke_patches(pictures), stroke_patches(painting)
-    assert result.shape == (2, 3 * 2, 27) and theirs.shape == (1, 1 * 4, 27)
-    assert stroke_loss(result, theirs).item() == pytest.approx(np.mean(nearest), rel=1e-6)
-    filled = F.pad(theirs, (0, 0, 2, 3))
-    assert stroke_loss(result, filled).item() == pytest.approx(np.mean(nearest), rel=1e-6)
-    assert torch.autograd.gradcheck(lambda x: stroke_loss(stroke_patches(x), theirs), pictures.requires_grad_())
-    assert stroke_loss(stroke_patches(painting.flip(1)), theirs) > 0.01 > 1e-6 > stroke_loss(theirs, theirs).abs()
-    assert [stroke_patches(random(1, 3, side, side)).shape[1] for side in (3, 4, 5, 6, 8)] == [1, 4, 1, 4, 4]
 
 
 def test_isotropic_total_variation_against_loops():

@@ -10,6 +10,7 @@ from fastnst.checkpoint import load_net
 from fastnst.commands.entry import train
 from fastnst.evaluation.figures import flicker
 from fastnst.images import to_tensor
+from fastnst.losses.objective import Objective
 from fastnst.training import module as training
 
 # float64 and SGD: a net of four channels blows up float32's rounding, and Adam the sign of a gradient near 0.
@@ -74,6 +75,29 @@ def test_stability_is_learnt(command, small_training, tmp_path):
     assert figures[200] < 0.5 * figures[0]
     status, _, err = command(train, *small_training, "stability.weight=1")
     assert status == 2 and "stability.shift=6: data.size=32" in err
+
+
+def test_brushwork_is_drawn_for_each_step_and_counts_as_content(command, small_training, monkeypatch, tmp_path):
+    amounts, given, targets = [], [], []
+    brushed, target = training.brushed, Objective.target
+
+    def watched(pictures, amount, seed=0):
+        amounts.append(amount)
+        given.append(brushed(pictures, amount, seed))
+        return given[-1]
+
+    monkeypatch.setattr(training, "brushed", watched)
+    monkeypatch.setattr(Objective, "target", lambda self, pictures: targets.append(pictures) or target(self, pictures))
+    assert command(train, *small_training, "brushwork=5", "out=brushed.safetensors")[0] == 0
+    *drawn, validated = amounts
+    assert len(drawn) == 6 and validated == 5 and 0 <= min(drawn) < 2.5 < 7.5 < max(drawn) <= 10
+    assert [*map(id, given)] == [*map(id, targets[-7:])]
+    assert load_net(tmp_path / "brushed.safetensors")[1]["brushwork"] == 5
+    amounts.clear()
+    assert command(train, *small_training, "brushwork=0", "out=plain.safetensors", "run_dir=runs/plain/x")[0] == 0
+    assert not amounts
+    status, _, err = command(train, *small_training, "brushwork=21")
+    assert status == 2 and "brushwork=21" in err and len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed"])
