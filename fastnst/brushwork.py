@@ -13,7 +13,7 @@ from torch import Tensor
 
 SIDE = 256  # px of the short side at which strokes are laid; a larger picture has them enlarged, as large beside its forms
 REACH = 8  # steps of 2 px that a stroke reaches to either side
-WHIRLS = 7  # across the short side
+WHIRLS = 4  # hills and hollows that strokes run around, across the short side
 CALM = 0.04  # where contrast is less than this, from 0 to 1 in 4 px, whirls decide
 
 
@@ -27,8 +27,9 @@ def brushed_picture(picture: Image.Image, amount: float) -> np.ndarray:
     grey = torch.from_numpy(np.asarray(picture.convert("L"), np.float32)).div_(255)
     laid = strokes(grey[None, None])[0, 0].mul_(amount).round_().clamp_(-127, 127).to(torch.int8).numpy()
     pixels = np.array(picture)
-    for rows, marks in zip(np.array_split(pixels, -(-len(pixels) // 256)), np.array_split(laid, -(-len(laid) // 256)), strict=True):
-        rows[:] = (rows + marks[..., None].astype(np.int16)).clip(0, 255)
+    for top in range(0, len(pixels), 256):
+        rows = pixels[top : top + 256]
+        rows[:] = (rows + laid[top : top + 256, :, None].astype(np.int16)).clip(0, 255)
     return pixels
 
 
@@ -70,12 +71,14 @@ def strokes(pictures: Tensor, seed: int = 0) -> Tensor:
 
 
 def _flow(pictures: Tensor, random: torch.Generator) -> Tensor:
-    """The lines' direction at a quarter of the size, (N, 2, h, w), as cosine and sine of twice its angle: it has no sense."""
+    """The lines' direction at a quarter of the size, (N, 2, h, w), as cosine and sine of twice its angle."""
     small = F.avg_pool2d(pictures, 4, ceil_mode=True, count_include_pad=False)
     height, width = small.shape[-2:]
-    cells = max(4, round(min(height, width) / WHIRLS))  # px here, from one whirl to the next
-    hills = torch.randn(1, 1, height // cells + 2, width // cells + 2, generator=random).to(small)
-    hills = F.interpolate(hills, scale_factor=cells, mode="bicubic")[..., :height, :width]
+    # Hills and hollows of about one size, that lines run around: noise of one wavelength, in all directions.
+    waves = torch.fft.fftfreq(height)[:, None].square() + torch.fft.rfftfreq(width).square()
+    gain = torch.exp(-0.5 * ((2 / WHIRLS * min(height, width) * waves.sqrt() - 1) / 0.3).square())
+    hills = torch.fft.irfft2(torch.fft.rfft2(torch.randn(1, 1, height, width, generator=random)) * gain, (height, width))
+    hills = hills.to(small)
     forms, whirls = _smooth(_smooth(_tensor(small), 5), 5), _tensor(hills)
     whirls = whirls / (whirls[:, :1] + whirls[:, 2:]).clamp_min(1e-12)
     xx, xy, yy = (forms + CALM**2 * whirls).unbind(1)

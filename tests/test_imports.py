@@ -13,7 +13,7 @@ from conftest import ROOT
 LEVELS = (
     {"errors"},
     {"files", "memory", "shipped", "tables", "timing"},
-    {"images", "plots"},
+    {"brushwork", "images", "plots"},
     {"data", "losses"},
     {"models"},
     {"checkpoint"},

@@ -22,8 +22,8 @@ from fastnst.inference.card import write_card
 from fastnst.losses.layer_names import STYLE_LAYERS
 from fastnst.memory import check_step, keep_freed_memory
 from fastnst.models.arbitrary import MOST_SIZE
-from fastnst.training.callbacks import Panels, Progress, Throughput, own_lines
 from fastnst.models.dials import MOST_BRUSHWORK
+from fastnst.training.callbacks import Panels, Progress, Throughput, own_lines
 from fastnst.training.checkpointing import LAST, Checkpoints, WholeCheckpoints, check_same, newest
 from fastnst.training.failures import BadFiles, BadSteps, one_line
 from fastnst.training.module import MODULES
