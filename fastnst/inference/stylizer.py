@@ -34,7 +34,7 @@ from fastnst.images import (
     upright,
 )
 from fastnst.memory import free_memory, short_of_memory
-from fastnst.models.dials import MOST_WEIGHT, brushwork_of, scaled
+from fastnst.models.dials import MOST_BRUSHWORK, MOST_WEIGHT, brushwork_of, scaled
 
 if TYPE_CHECKING:
     import torch
@@ -70,8 +70,8 @@ class Controls:
     MOST_WEIGHT.
     tile: rows of the picture computed at a time, or columns where it is wider than high (see `tiling`: the same result in
     less memory); None: all at once; `auto`: all at once if there is memory for it.
-    brushwork: how strong the faint strokes are that the photograph gets first (fastnst/brushwork.py), from 0 to 2 times
-    those that the net was trained with, if it was. An ONNX file and films have none.
+    brushwork: how strong the faint strokes are that the photograph gets first (fastnst/brushwork.py), levels of 255 from 0
+    to MOST_BRUSHWORK; None: as the net was trained. An ONNX file and films have none.
     precision: `float32`, or `bfloat16`, which changes a result by a level or two of 255; `auto`: bfloat16 where the CPU has
     instructions for it. Strips are computed in float32 always.
     Raises UserError for any other value.
@@ -83,12 +83,13 @@ class Controls:
     tile: int | str | None = "auto"
     style_size: int | None = None
     style_weight: float = 1.0
-    brushwork: float = 1.0
+    brushwork: float | None = None
     precision: str = "auto"
 
     def __post_init__(self) -> None:
         weights = round(1 / MOST_WEIGHT, 2), MOST_WEIGHT
-        limits = (("strength", 0, 1), ("style_scale", 0.1, 10), ("style_weight", *weights), ("brushwork", 0, 2))
+        limits = [("strength", 0, 1), ("style_scale", 0.1, 10), ("style_weight", *weights)]
+        limits += [("brushwork", 0, MOST_BRUSHWORK)] if self.brushwork is not None else []
         for name, least, most in limits:
             if not is_number(getattr(self, name), least, most):
                 raise UserError(f"{name}={getattr(self, name)}: give a number from {least} to {most}")
@@ -234,7 +235,7 @@ class Stylizer:
         self.check(controls)
         nets, results = self.nets, []
         dials = controls.style_size, controls.style_weight
-        amount = controls.brushwork * self.brushwork
+        amount = self.brushwork if controls.brushwork is None else controls.brushwork
         pixels = [self._brushed(picture, amount) if amount else np.asarray(picture) for picture in working]
         with self.inference():
             if self.painted is not None and (strength < 1 or dials != NO_DIALS):
@@ -259,6 +260,8 @@ class Stylizer:
             raise UserError("style_size, style_weight: one zero-shot net has these dials, such as ckpt=arbitrary")
         if self.device is None and controls.tile not in ("auto", None):
             raise UserError(f"tile={controls.tile}: an ONNX file has no strips; give tile=auto, or the checkpoint")
+        if self.device is None and controls.brushwork:
+            raise UserError(f"brushwork={controls.brushwork}: an ONNX file has none; give 0, or the checkpoint")
         if self.device is None and controls.precision == "bfloat16":
             raise UserError("precision=bfloat16: an ONNX file has its own; export it with half=true, or give the checkpoint")
 

@@ -1,6 +1,7 @@
 """What is chosen after training: shares of styles, and how much a style counts. It is imported without torch."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from fastnst.errors import UserError, is_number
 
@@ -10,7 +11,7 @@ MOST_WEIGHT = 3.0  # the dial's range: style counts from a third of what it does
 
 def brushwork_of(info: dict) -> float:
     """The brushwork, in levels of 255, that a net was trained with, by its checkpoint's info; 0 if it says none."""
-    own = info.get("brushwork")
+    own: Any = info.get("brushwork")
     return float(own) if is_number(own, 0, MOST_BRUSHWORK) else 0.0
 
 

@@ -90,15 +90,16 @@ def test_strips_and_auto(stylizer, monkeypatch):
     assert np.abs(np.asarray(stylizer(photograph), int) - whole).max() <= 1 and {*asked} == {16}
 
 
-def test_brushwork_is_the_nets_own_times_the_dial(checkpoint):
+def test_brushwork_is_the_nets_own_or_the_dials(checkpoint):
     net, info = load_net(checkpoint)
     plain, own = Stylizer((net, info)), Stylizer((net, info | {"brushwork": 8.0}))
     photograph = picture(0)
-    for dial, levels in ((0.5, 4.0), (1, 8.0), (2, 16.0)):
-        expected = plain(Image.fromarray(brushed_picture(photograph, levels)))
-        assert own(photograph, brushwork=dial).tobytes() == expected.tobytes() != plain(photograph).tobytes()
-    assert own(photograph).tobytes() == own(photograph, brushwork=1).tobytes()
-    assert own(photograph, brushwork=0).tobytes() == plain(photograph).tobytes() == plain(photograph, brushwork=2).tobytes()
+    for levels in (4, 8, 16):
+        expected = plain(Image.fromarray(brushed_picture(photograph, levels))).tobytes()
+        assert own(photograph, brushwork=levels).tobytes() == plain(photograph, brushwork=levels).tobytes() == expected
+        assert expected != plain(photograph).tobytes()
+    assert own(photograph).tobytes() == own(photograph, brushwork=8).tobytes()
+    assert own(photograph, brushwork=0).tobytes() == plain(photograph).tobytes()
     for wrong in ("8", -1, 21, True, None, [8]):
         assert Stylizer((net, info | {"brushwork": wrong})).brushwork == 0
 
@@ -118,7 +119,7 @@ def test_controls_are_given_together_or_one_by_one(stylizer):
     [
         ("strength", (-0.1, 1.1, "1", None, True, float("nan"))),
         ("style_scale", (0, 11, float("inf"))),
-        ("brushwork", (-0.1, 2.1, None, "1")),
+        ("brushwork", (-0.1, 20.1, True, "1")),
         ("preserve_color", (1, None, "true")),
         ("tile", (15, 20.0, "automatic", True)),
         ("precision", ("float16", None, 32)),
