@@ -1,13 +1,14 @@
-"""Draws what the dials of a zero-shot net do to a sample photograph, for one painting:
+"""Draws what dials of inference do to a sample photograph:
 
     python scripts/draw_dials.py docs/dials.jpg painting.jpg
+    python scripts/draw_dials.py docs/brushwork.jpg starry_night photograph=rocket brushwork=0,6,12
 
-One row for each dial, from its least to its greatest value; the painting stands before the first.
+A painting stands for the zero-shot net and its style, any other name for a checkpoint. One row for each dial, in the order of
+its values. Unless dials are given, they are the zero-shot net's.
 """
 
 import sys
 from pathlib import Path
-from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
@@ -15,28 +16,49 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import fastnst
 from fastnst.data.files import sample_photographs
+from fastnst.errors import UserError
 from fastnst.images import load_rgb
 
 CELL = (384, 288)  # px; the photograph is restyled at this size, so that strokes are seen as they come out
 GAP, LABEL = 8, 22
-DIALS = {"style_size": (96, 176, 256, 400), "style_weight": (0.34, 0.6, 1.0, 3.0), "strength": (0.25, 0.5, 0.75, 1.0)}
+DIALS = {"style_size": "96,176,256,400", "style_weight": "0.34,0.6,1,3", "strength": "0.25,0.5,0.75,1"}
 
 
-def draw_dials(painting: str) -> Image.Image:
+def draw_dials(source: str, photograph: str, dials: dict[str, str]) -> Image.Image:
+    """The sheet: the painting or the photograph, then a row of results for each dial.
+
+    Raises UserError for a photograph or a checkpoint that is not there.
+    """
     files = {path.stem: path for path in sample_photographs()[0] + sample_photographs()[1]}
-    photograph = ImageOps.fit(load_rgb(files["chelsea"]), CELL)
-    net = fastnst.load("arbitrary", style=painting)
+    if photograph not in files:
+        raise UserError(f"photograph={photograph}: of scikit-image's samples there are {', '.join(sorted(files))}")
+    picture = ImageOps.fit(load_rgb(files[photograph]), CELL)
+    is_painting = Path(source).is_file()
+    net = fastnst.load("arbitrary", style=source) if is_painting else fastnst.load(source)
+    rows = {dial: values.split(",") for dial, values in dials.items()}
     width, height = CELL[0] + GAP, CELL[1] + LABEL + GAP
-    sheet = Image.new("RGB", (width * (1 + max(map(len, DIALS.values()))) - GAP, height * len(DIALS) - GAP), "white")
+    sheet = Image.new("RGB", (width * (1 + max(map(len, rows.values()))) - GAP, height * len(rows) - GAP), "white")
     label = ImageDraw.Draw(sheet)
-    sheet.paste(ImageOps.fit(load_rgb(painting), CELL), (0, LABEL))
-    for down, (dial, values) in enumerate(DIALS.items()):
+    sheet.paste(ImageOps.fit(load_rgb(source), CELL) if is_painting else picture, (0, LABEL))
+    for down, (dial, values) in enumerate(rows.items()):
         for across, value in enumerate(values, 1):
             label.text((across * width, down * height), f"{dial}={value}", fill="black", font=ImageFont.load_default(18))
-            turned: dict[str, Any] = {dial: value}
-            sheet.paste(net(photograph, **turned), (across * width, down * height + LABEL))
+            number = float(value)
+            result = net(picture, **{dial: int(number) if number.is_integer() else number})
+            sheet.paste(result, (across * width, down * height + LABEL))
     return sheet
 
 
+def main() -> None:
+    try:
+        out, source, *arguments = sys.argv[1:]
+        options = dict(argument.split("=", 1) for argument in arguments)
+        photograph = options.pop("photograph", "chelsea")
+        draw_dials(source, photograph, options or DIALS).save(out, quality=88)
+    except (UserError, OSError, TypeError, ValueError) as error:
+        print(f"draw_dials: {error}; see the top of {__file__}", file=sys.stderr)
+        sys.exit(2)
+
+
 if __name__ == "__main__":
-    draw_dials(sys.argv[2]).save(sys.argv[1], quality=88)
+    main()

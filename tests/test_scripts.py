@@ -80,3 +80,15 @@ def test_draw_dials(run, tmp_path):
     faint, full = (sheet[658:946, left : left + 384] for left in (392, 4 * 392))
     assert abs(small - large).mean() > 5 and abs(faint - full).mean() > 10
     assert sheet[340:628, :384].min() == 255  # the painting stands beside the first row alone
+
+
+def test_draw_the_dials_of_a_checkpoint(run, tmp_path):
+    status, _, err = run("draw_dials.py", tmp_path / "dials.png", "wave", "photograph=rocket", "brushwork=0,20")
+    assert status == 0, err
+    sheet = np.asarray(Image.open(tmp_path / "dials.png"), dtype=np.float32)
+    assert sheet.shape == (318 - 8, 3 * 392 - 8, 3)
+    photograph, without, brushed = (sheet[22:, left : left + 384] for left in (0, 392, 2 * 392))
+    assert abs(photograph - without).mean() > 10 and abs(without - brushed).mean() > 3
+    for wrong in (("photograph=rockets",), ("brushwork=much",), ("brush=6",), ("brushwork=21",)):
+        status, _, err = run("draw_dials.py", tmp_path / "none.png", "wave", *wrong)
+        assert status == 2 and len(err.splitlines()) == 1 and not (tmp_path / "none.png").exists(), err
