@@ -3,7 +3,7 @@
     python scripts/draw_dials.py docs/dials.jpg painting.jpg
     python scripts/draw_dials.py docs/brushwork.jpg starry_night photograph=rocket brushwork=0,6,12
 
-A painting stands for the zero-shot net and its style, any other name for a checkpoint. One row for each dial, in the order of
+A painting stands for the zero-shot net and its style, another name for a checkpoint. One row for each dial, in the order of
 its values. Unless dials are given, they are the zero-shot net's.
 """
 
