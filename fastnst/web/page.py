@@ -6,7 +6,7 @@ from inspect import Signature, signature
 from typing import Any
 
 from fastnst.inference.stylizer import STYLE_SIZES, Controls
-from fastnst.models.dials import MOST_BRUSHWORK, MOST_WEIGHT
+from fastnst.models.dials import MOST_WEIGHT
 from fastnst.shipped import ARTWORKS, PAINTINGS
 from fastnst.web.parts import VISITORS, brush, by_path, told, upload
 from fastnst.web.studio import PREVIEW, TRAINED, Look, Studio, title_of
@@ -28,6 +28,8 @@ CSS = """
   .styles .grid-container { grid-template-columns: repeat(2, 1fr) !important; }
 }
 """
+OWN = "own"
+BRUSHWORK = [("The style's own", OWN), ("None", 0), ("Faint", 3), ("Plain", 6), ("Bold", 12)]
 SAVE = "() => setTimeout(() => document.querySelector('#file').click(), 200)"
 
 
@@ -42,13 +44,14 @@ def look_of(
     style_scale,
     style_size,
     style_weight,
-    brushwork=0.0,
+    brushwork=OWN,
     mask=None,
 ) -> Look:
     """The look that the page's dials describe, in their order. The names are those that clients know them by."""
     controls = Controls(
-        strength, preserve_color, style_scale, style_size=round(style_size), style_weight=style_weight, brushwork=brushwork
-    )
+        strength, preserve_color, style_scale, style_size=round(style_size), style_weight=style_weight,
+        brushwork=None if brushwork == OWN else brushwork,
+    )  # fmt: skip
     return Look(style, painting, second or None, second_painting, share, mask, controls)
 
 
@@ -93,12 +96,11 @@ def build_page(studio: Studio, trainings: Trainings | None = None):
         )  # fmt: skip
 
     def mark(name: str) -> tuple:
-        """The galleries, the card and the brushwork follow the list of styles."""
+        """The galleries and the card follow the list of styles."""
         heading = next((heading for heading in headings if name in studio.groups[heading]), None)
         marked = [studio.groups[heading].index(name) if heading == other else None for other in headings]
         return (
-            studio.card(name), gr.update(visible=name in studio.any_painting), studio.brushwork(name),
-            gr.update(selected=heading),
+            studio.card(name), gr.update(visible=name in studio.any_painting), gr.update(selected=heading),
             *(gr.update(selected_index=index) for index in marked),
         )  # fmt: skip
 
@@ -156,7 +158,7 @@ def build_page(studio: Studio, trainings: Trainings | None = None):
                     style_weight = gr.Slider(0.34, MOST_WEIGHT, 1.0, step=0.02, label="Weight of the style")
                 strength = gr.Slider(0, 1, 1.0, step=0.05, label="Strength")
                 style_scale = gr.Slider(0.5, 2, 1.0, step=0.1, label="Size of strokes")
-                brushwork = gr.Slider(0, MOST_BRUSHWORK, studio.brushwork(studio.first), step=1, label="Brushwork")
+                brushwork = gr.Dropdown(BRUSHWORK, value=OWN, label="Brushwork")
                 preserve_color = gr.Checkbox(label="Keep the photograph's colours")
                 with gr.Accordion("A second style", open=False, elem_id="second"):
                     second = gr.Dropdown(
@@ -201,7 +203,7 @@ def build_page(studio: Studio, trainings: Trainings | None = None):
                 return studio.groups[heading][event.index]
 
             gallery.select(choose, None, style, **private)
-        style.change(mark, style, [card, asked, brushwork, tabs, *galleries], **private)
+        style.change(mark, style, [card, asked, tabs, *galleries], **private)
         second.change(lambda name: gr.update(visible=name in studio.any_painting), second, second_painting, **private)
         gr.on([photograph.change, mask.clear], canvas, photograph, mask, **private)
         # Gradio's editor keeps its first change to itself, and an input may come with what was painted before it.

@@ -22,7 +22,6 @@ from fastnst.inference.film import restyle_film
 from fastnst.inference.sheet import in_rows
 from fastnst.inference.stylizer import DEFAULTS, STYLE_SIZES, Controls, Stylizer
 from fastnst.models.arbitrary import Painted
-from fastnst.models.dials import brushwork_of
 from fastnst.models.net import Net
 from fastnst.shipped import ARTWORKS, CHECKPOINTS, PAINTINGS, checkpoint_file, figures_of, painting_of
 
@@ -150,10 +149,6 @@ class Studio:
         _, info = self.nets[self.styles[name][0]]
         least, most = STYLE_SIZES
         return min(max(info["style"]["size"], least), most)
-
-    def brushwork(self, name: str) -> float:
-        """The brushwork of a style's own, in levels of 255."""
-        return brushwork_of(self.nets[self.styles[name][0]][1]) if name in self.styles else 0.0
 
     def card(self, name: str) -> str:
         """What is known of a style, in Markdown."""

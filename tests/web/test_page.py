@@ -155,6 +155,9 @@ def test_each_action_is_an_endpoint(client, served, tmp_path):
     expected = Stylizer(served.folder / "checkpoints" / "sea.safetensors")(picture(0, 700, 200), strength=0.5)
     _, file = client.predict(photograph, "sea", strength=0.5, api_name="/restyle")
     assert np.array_equal(load_rgb(file), expected) and Path(file).name == "photo_sea.png"
+    bold = Stylizer(served.folder / "checkpoints" / "sea.safetensors")(picture(0, 700, 200), brushwork=12)
+    _, file = client.predict(photograph, "sea", brushwork=12, api_name="/restyle")
+    assert np.array_equal(load_rgb(file), bold)
     _, file = client.predict(
         photograph, "ink", second="sea", strength=0.5, api_name="/restyle",
         mask={"background": None, "layers": [sent(tmp_path / "mask.png")], "composite": None},
