@@ -19,6 +19,8 @@ CALM = 0.04  # where contrast is less than this, from 0 to 1 in 4 px, whirls dec
 
 def brushed(pictures: Tensor, amount: float, seed: int = 0) -> Tensor:
     """Pictures, (N, 3, H, W) in 0-1, with strokes whose standard deviation is `amount` of 255: the same shape, in 0-1."""
+    if amount == 0:
+        return pictures
     return (pictures + amount / 255 * strokes(luminance(pictures), seed)).clamp(0, 1)
 
 

@@ -82,9 +82,8 @@ class StyleTransfer(pl.LightningModule):
     def training_step(self, batch: dict, batch_index: int) -> Tensor:
         photographs = batch["image"].contiguous(memory_format=torch.channels_last)
         condition, paintings = self.condition(batch)
-        if self.brushwork:
-            amount = 2 * torch.rand((), generator=torch.Generator().manual_seed(self.global_step)).item()
-            photographs = brushed(photographs, amount * self.brushwork, seed=self.global_step)
+        twice = 2 * torch.rand((), generator=torch.Generator().manual_seed(self.global_step)).item()
+        photographs = brushed(photographs, twice * self.brushwork, seed=self.global_step)
         restyled = self.net(photographs, *condition)
         terms = self.objective(restyled, self.objective.target(photographs), paintings, self.style_factor())
         if self.stability["weight"] > 0:
@@ -111,9 +110,7 @@ class StyleTransfer(pl.LightningModule):
 
         Returns the restyled pictures, (N, 3, H, W), those of several styles side by side.
         """
-        photographs = batch["image"]
-        if self.brushwork:
-            photographs = brushed(photographs, self.brushwork)
+        photographs = brushed(batch["image"], self.brushwork)
         target, results, terms = self.objective.target(photographs), [], {}
         for name, condition, paintings in self.validated(len(photographs)):
             results.append(self.net(photographs, *condition))

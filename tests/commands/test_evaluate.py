@@ -9,10 +9,13 @@ from conftest import picture, random_arbitrary, random_multi
 from PIL import Image
 
 import fastnst
-from fastnst.checkpoint import export
+from fastnst.brushwork import brushed
+from fastnst.checkpoint import export, load_net
 from fastnst.commands.entry import evaluate as main
 from fastnst.commands.entry import train
-from fastnst.images import fit, load_rgb
+from fastnst.evaluation.figures import relative_content
+from fastnst.images import fit, load_rgb, to_tensor
+from fastnst.losses.vgg import LossNetwork
 from fastnst.models.transform_net import TransformNet
 
 FIGURES = ("relative_content", "relative_style", "strokes", "palette", "motif")
@@ -26,7 +29,7 @@ def small(tmp_path):
         "_target_": "fastnst.losses.objective.Objective", "content_layer": "relu2_2", "style_layers": {"relu1_2": 1.0},
         "loss_network": {"network": "vgg16", "weights": "oxford"}, "palette_weight": 1.0,
     }  # fmt: skip
-    info = {"style": {"name": "small", "size": 48}, "objective": objective, "steps": 6}
+    info = {"style": {"name": "small", "size": 48}, "objective": objective, "steps": 6, "brushwork": 9.0}
     export(tmp_path / "small.safetensors", TransformNet(width=4), info)
     picture(99, 80, 72).save(tmp_path / "painting.png")
     return ("ckpt=small.safetensors", "style=custom", "style.name=small", "style.image=painting.png")
@@ -46,7 +49,11 @@ def test_the_command(command, small, photographs, tmp_path):
     assert set(first["terms"]) == {"photograph", "network", "1", "3"} and len(first["curve"]) == 4
     assert first["curve"][0] == pytest.approx(first["terms"]["photograph"]["total"], rel=1e-4)
     assert first["curve"][3] == pytest.approx(first["terms"]["3"]["total"])
-    assert first["terms"]["photograph"]["content"] == 0 and first["relative_content"] > 0
+    assert first["terms"]["photograph"]["content"] == 0
+    photograph = to_tensor(fit(load_rgb(photographs / "01.jpg"), 96)).unsqueeze(0)
+    with torch.no_grad():
+        restyled = load_net(tmp_path / "small.safetensors")[0](brushed(photograph, 9.0)).clamp(0, 1)
+    assert first["relative_content"] == pytest.approx(relative_content(LossNetwork(), restyled, photograph), rel=1e-3)
     for speed in results["speed"]:
         assert speed["ratio"] == pytest.approx(speed["optimization_seconds"] / speed["pass_seconds"])
     table = (folder / "table.md").read_text()
