@@ -42,7 +42,7 @@ def luminance(pictures: Tensor) -> Tensor:
 
 @torch.no_grad()
 def strokes(pictures: Tensor, seed: int = 0) -> Tensor:
-    """Strokes for grey pictures, (N, 1, H, W) in 0-1: the same shape, mean about 0, standard deviation 1.
+    """Strokes for grey pictures, (N, 1, H, W) in 0-1: the same shape, standard deviation 1.
 
     Noise smeared along lines that follow the forms (line integral convolution, Cabral and Leedom 1993), about 4 px wide and
     32 long where the short side has SIDE px. The lines run across the strongest change of brightness (the structure tensor,
@@ -95,6 +95,7 @@ def _tensor(pictures: Tensor) -> Tensor:
 
 
 def _smooth(maps: Tensor, size: int) -> Tensor:
+    """Means over size x size px, of those that lie in the picture. (N, C, H, W) in and out; size: odd."""
     return F.avg_pool2d(maps, size, 1, size // 2, count_include_pad=False)
 
 

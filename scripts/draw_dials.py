@@ -3,12 +3,13 @@
     python scripts/draw_dials.py docs/dials.jpg painting.jpg
     python scripts/draw_dials.py docs/brushwork.jpg starry_night photograph=rocket brushwork=0,6,12
 
-A painting stands for the zero-shot net and its style, another name for a checkpoint. One row for each dial, in the order of
-its values. Unless dials are given, they are the zero-shot net's.
+A painting stands for the zero-shot net and its style, any other name or file is a checkpoint. One row for each dial. Unless
+dials are given, they are the zero-shot net's.
 """
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
@@ -17,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import fastnst
 from fastnst.data.files import sample_photographs
 from fastnst.errors import UserError
-from fastnst.images import load_rgb
+from fastnst.images import SUFFIXES, load_rgb
 
 CELL = (384, 288)  # px; the photograph is restyled at this size, so that strokes are seen as they come out
 GAP, LABEL = 8, 22
@@ -33,7 +34,7 @@ def draw_dials(source: str, photograph: str, dials: dict[str, str]) -> Image.Ima
     if photograph not in files:
         raise UserError(f"photograph={photograph}: of scikit-image's samples there are {', '.join(sorted(files))}")
     picture = ImageOps.fit(load_rgb(files[photograph]), CELL)
-    is_painting = Path(source).is_file()
+    is_painting = Path(source).suffix.lower() in SUFFIXES
     net = fastnst.load("arbitrary", style=source) if is_painting else fastnst.load(source)
     rows = {dial: values.split(",") for dial, values in dials.items()}
     width, height = CELL[0] + GAP, CELL[1] + LABEL + GAP
@@ -44,13 +45,16 @@ def draw_dials(source: str, photograph: str, dials: dict[str, str]) -> Image.Ima
         for across, value in enumerate(values, 1):
             label.text((across * width, down * height), f"{dial}={value}", fill="black", font=ImageFont.load_default(18))
             number = float(value)
-            result = net(picture, **{dial: int(number) if number.is_integer() else number})
+            turned: dict[str, Any] = {dial: int(number) if number.is_integer() else number}
+            result = net(picture, **turned)
             sheet.paste(result, (across * width, down * height + LABEL))
     return sheet
 
 
 def main() -> None:
     try:
+        if len(sys.argv) < 3 or not all("=" in argument for argument in sys.argv[3:]):
+            raise UserError("give a file to write, a painting or a checkpoint, and DIAL=VALUES")
         out, source, *arguments = sys.argv[1:]
         options = dict(argument.split("=", 1) for argument in arguments)
         photograph = options.pop("photograph", "chelsea")

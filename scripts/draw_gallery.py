@@ -67,6 +67,8 @@ def draw_gallery(pairs: list[tuple[str, Path]], columns: int, width: int, names:
 
 def main() -> None:
     try:
+        if len(sys.argv) < 3 or not all("=" in argument for argument in sys.argv[2:]):
+            raise UserError("give a file to write, and CHECKPOINT=PAINTING for each row")
         out, *arguments = sys.argv[1:]
         given = [argument.split("=", 1) for argument in arguments]
         options = OPTIONS | {name: value for name, value in given if name in OPTIONS}

@@ -78,7 +78,7 @@ def evaluate(cfg: DictConfig) -> dict:
         net.to(device).to(memory_format=torch.channels_last)
         row = sheet[f"{style}: painting, results"] = [pictures[style]]
         for path, photograph in zip(paths, photographs, strict=True):
-            with torch.no_grad():
+            with torch.no_grad():  # as inference does it; flicker and speed are the net's alone
                 restyled = net(brushed(photograph, brushwork_of(info))).clamp(0, 1)
             result: dict[str, Any] = {
                 "painting": style,

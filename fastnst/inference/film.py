@@ -69,7 +69,9 @@ def restyle_film(
     suffix = target.suffix.lower()
     if suffix not in SUFFIXES:
         raise UserError(f"out={target}: give a name that ends in {', '.join(SUFFIXES)}, or a folder")
-    controls = replace(controls, brushwork=0.0)  # each frame's strokes would lie elsewhere
+    if controls.brushwork:
+        raise UserError(f"brushwork={controls.brushwork}: films have none, as strokes would dance; leave it out")
+    controls = replace(controls, brushwork=0.0)
     damping = Damping(temporal) if temporal else None
     check_writable(target.parent)
     try:

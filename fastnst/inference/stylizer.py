@@ -71,7 +71,8 @@ class Controls:
     tile: rows of the picture computed at a time, or columns where it is wider than high (see `tiling`: the same result in
     less memory); None: all at once; `auto`: all at once if there is memory for it.
     brushwork: how strong the faint strokes are that the photograph gets first (fastnst/brushwork.py), levels of 255 from 0
-    to MOST_BRUSHWORK; None: as the net was trained. An ONNX file and films have none.
+    to MOST_BRUSHWORK; None: as the net was trained, of several the mean. An ONNX file
+    and films have none.
     precision: `float32`, or `bfloat16`, which changes a result by a level or two of 255; `auto`: bfloat16 where the CPU has
     instructions for it. Strips are computed in float32 always.
     Raises UserError for any other value.
@@ -148,10 +149,10 @@ class Stylizer:
         self.device, self.inference = best_device(), torch.inference_mode
         loaded = [given if isinstance(given, tuple) else load_style(given, style) for given in checkpoints]
         self.styles, self.info = [style for style, _ in loaded], loaded[0][1]
+        self.brushwork = sum(w * brushwork_of(info) for w, (_, info) in zip(self.weights, loaded, strict=True))
         self.nets = [self._ready(style.at(1.0)) for style in self.styles]
         if are_relatives(loaded):
             self.nets, self.weights = [interpolated(self.nets, self.weights)], [1.0]
-        self.brushwork = brushwork_of(self.info)
         self.folded: dict[tuple[int, torch.dtype], Folded] = {}  # by the net's number and the precision
         painted = self.styles[0]  # whose dials can be turned, if it is alone
         self.painted = painted if len(self.nets) == 1 and isinstance(painted, Painted) else None

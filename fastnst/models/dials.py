@@ -5,7 +5,7 @@ from typing import Any
 
 from fastnst.errors import UserError, is_number
 
-MOST_BRUSHWORK = 20.0  # levels of 255; more would be seen in the result as a pattern of its own
+MOST_BRUSHWORK = 20.0  # levels of 255
 MOST_WEIGHT = 3.0  # the dial's range: style counts from a third of what it does in training to three times that
 
 

@@ -119,6 +119,7 @@ def check_same(path: Path, architecture: dict, info: dict) -> None:
         raise UserError(f"{path}: its net is {before}, not {architecture}; give the same model")
     parts = [(name, told.get(part, {}), info[part]) for name, part in (("style", "style"), ("loss", "objective"))]
     differ = [f"{n}.{key}" for n, a, b in parts for key in b if key in a and key != "_target_" and a[key] != b[key]]
+    differ += ["brushwork"] * (told.get("brushwork", info.get("brushwork")) != info.get("brushwork"))
     if differ:
         raise UserError(
             f"{path}: its run differs in {', '.join(differ)}; give the same to resume it, "

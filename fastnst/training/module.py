@@ -82,8 +82,9 @@ class StyleTransfer(pl.LightningModule):
     def training_step(self, batch: dict, batch_index: int) -> Tensor:
         photographs = batch["image"].contiguous(memory_format=torch.channels_last)
         condition, paintings = self.condition(batch)
-        twice = 2 * torch.rand((), generator=torch.Generator().manual_seed(self.global_step)).item()
-        photographs = brushed(photographs, twice * self.brushwork, seed=self.global_step)
+        # Of two numbers the second: style_factor draws the first.
+        _, share = torch.rand(2, generator=torch.Generator().manual_seed(self.global_step)).tolist()
+        photographs = brushed(photographs, 2 * share * self.brushwork, seed=self.global_step)
         restyled = self.net(photographs, *condition)
         terms = self.objective(restyled, self.objective.target(photographs), paintings, self.style_factor())
         if self.stability["weight"] > 0:

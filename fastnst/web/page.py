@@ -29,7 +29,7 @@ CSS = """
 }
 """
 OWN = "own"
-BRUSHWORK = [("The style's own", OWN), ("None", 0), ("Faint", 3), ("Plain", 6), ("Bold", 12)]
+BRUSHWORK: list[tuple[str, str | int]] = [("The style's own", OWN), ("None", 0), ("Faint", 3), ("Plain", 6), ("Bold", 12)]
 SAVE = "() => setTimeout(() => document.querySelector('#file').click(), 200)"
 
 

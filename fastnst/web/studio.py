@@ -367,7 +367,8 @@ class Studio:
 
         path = self._path(file, look.style, ".mp4")
         try:
-            restyle_film(cast(Stylizer, Turns()), Path(file), path, PREVIEW, self._controls(look), 0.0, progress)
+            controls = replace(self._controls(look), brushwork=None)  # films have none, whatever the pictures have
+            restyle_film(cast(Stylizer, Turns()), Path(file), path, PREVIEW, controls, 0.0, progress)
         except UserError as error:
             raise UserError(line_of(error).replace(file, "this file")) from None
         return str(path)

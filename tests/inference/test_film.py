@@ -22,6 +22,7 @@ from fastnst.errors import UserError
 from fastnst.images import to_rgb
 from fastnst.inference.damping import Damping
 from fastnst.inference.film import ahead, restyle_film
+from fastnst.inference.stylizer import Controls
 from fastnst.models.transform_net import TransformNet
 
 
@@ -99,6 +100,13 @@ def test_uneven_times_are_kept(tmp_path):
     restyle_film(Same(), tmp_path / "clip.mp4", tmp_path / "out.mkv")
     times = read_clip(tmp_path / "out.mkv")[0]
     assert [float(t) for t in times] == pytest.approx([n / RATE for n in (0, 1, 2, 5, 6, 9)], abs=2e-3)
+
+
+def test_a_film_has_no_brushwork(tmp_path):
+    make_clip(tmp_path / "clip.mp4", suffix_sound=False)
+    with pytest.raises(UserError, match="brushwork=6"):
+        restyle_film(Same(), tmp_path / "clip.mp4", tmp_path / "out.mp4", controls=Controls(brushwork=6))
+    assert not (tmp_path / "out.mp4").exists()
 
 
 def test_rotation_is_carried_out(tmp_path):

@@ -100,6 +100,8 @@ def test_brushwork_is_the_nets_own_or_the_dials(checkpoint):
         assert expected != plain(photograph).tobytes()
     assert own(photograph).tobytes() == own(photograph, brushwork=8).tobytes()
     assert own(photograph, brushwork=0).tobytes() == plain(photograph).tobytes()
+    mixed = Stylizer((net, info | {"brushwork": 8.0}), (net, info), weights=[1, 3])
+    assert mixed.brushwork == 2
     for wrong in ("8", -1, 21, True, None, [8]):
         assert Stylizer((net, info | {"brushwork": wrong})).brushwork == 0
 

@@ -71,6 +71,7 @@ def test_another_painting_or_objective_does_not_resume(command, small_training, 
     assert command(train, *short)[0] == 0
     for changed, message in (
         (["loss.style_weight=3"], "differs in loss.style_weight; "),
+        (["brushwork=6"], "differs in brushwork; "),
         (["model.width=5"], "its net is"),
         ([], "differs in style.image; "),
     ):
