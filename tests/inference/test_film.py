@@ -233,7 +233,7 @@ def test_flicker_where_things_move(samples):
         scene += window(over, 100 - step[0] * t, 100 - step[1] * t) * disc + noise.normal(0, 2, disc.shape)
         photographs.append(Image.fromarray(scene.clip(0, 255).round().astype(np.uint8)))
         discs.append(distance - 0.2 * height)  # px from its edge
-    net = fastnst.load("wave")
+    net = fastnst.load("base", style="wave")  # sharp and unsteady strokes
     results = [*net.restyle(photographs[:4]), *net.restyle(photographs[4:])]
 
     def measure(name: str, shown: list) -> np.ndarray:
