@@ -71,8 +71,7 @@ class Controls:
     tile: rows of the picture computed at a time, or columns where it is wider than high (see `tiling`: the same result in
     less memory); None: all at once; `auto`: all at once if there is memory for it.
     brushwork: how strong the faint strokes are that the photograph gets first (fastnst/brushwork.py), levels of 255 from 0
-    to MOST_BRUSHWORK; None: as the net was trained, of several the mean. An ONNX file
-    and films have none.
+    to MOST_BRUSHWORK; None: as the net was trained, of several the mean. An ONNX file and films have none.
     precision: `float32`, or `bfloat16`, which changes a result by a level or two of 255; `auto`: bfloat16 where the CPU has
     instructions for it. Strips are computed in float32 always.
     Raises UserError for any other value.
