@@ -16,9 +16,11 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import fastnst
-from fastnst.data.files import sample_photographs
+from fastnst.commands.cli import one_line_errors
+from fastnst.data.files import sample_photograph
 from fastnst.errors import UserError
-from fastnst.images import SUFFIXES, load_rgb
+from fastnst.images import SUFFIXES, check_suffix, load_rgb
+from fastnst.inference.stylizer import Controls
 
 CELL = (384, 288)  # px; the photograph is restyled at this size, so that strokes are seen as they come out
 GAP, LABEL = 8, 22
@@ -30,13 +32,10 @@ def draw_dials(source: str, photograph: str, dials: dict[str, str]) -> Image.Ima
 
     Raises UserError for a photograph or a checkpoint that is not there.
     """
-    files = {path.stem: path for path in sample_photographs()[0] + sample_photographs()[1]}
-    if photograph not in files:
-        raise UserError(f"photograph={photograph}: of scikit-image's samples there are {', '.join(sorted(files))}")
-    picture = ImageOps.fit(load_rgb(files[photograph]), CELL)
+    picture = ImageOps.fit(load_rgb(sample_photograph(photograph)), CELL)
     is_painting = Path(source).suffix.lower() in SUFFIXES
     net = fastnst.load("arbitrary", style=source) if is_painting else fastnst.load(source)
-    rows = {dial: values.split(",") for dial, values in dials.items()}
+    rows = {dial: numbers(dial, values) for dial, values in dials.items()}
     width, height = CELL[0] + GAP, CELL[1] + LABEL + GAP
     sheet = Image.new("RGB", (width * (1 + max(map(len, rows.values()))) - GAP, height * len(rows) - GAP), "white")
     label = ImageDraw.Draw(sheet)
@@ -44,25 +43,32 @@ def draw_dials(source: str, photograph: str, dials: dict[str, str]) -> Image.Ima
     for down, (dial, values) in enumerate(rows.items()):
         for across, value in enumerate(values, 1):
             label.text((across * width, down * height), f"{dial}={value}", fill="black", font=ImageFont.load_default(18))
-            number = float(value)
-            turned: dict[str, Any] = {dial: int(number) if number.is_integer() else number}
-            result = net(picture, **turned)
-            sheet.paste(result, (across * width, down * height + LABEL))
+            turned: dict[str, Any] = {dial: value}
+            sheet.paste(net(picture, **turned), (across * width, down * height + LABEL))
     return sheet
 
 
-def main() -> None:
+def numbers(dial: str, values: str) -> list[int | float]:
+    """The values of a dial. Raises UserError for what is no dial, or no numbers."""
     try:
-        if len(sys.argv) < 3 or not all("=" in argument for argument in sys.argv[3:]):
-            raise UserError("give a file to write, a painting or a checkpoint, and DIAL=VALUES")
-        out, source, *arguments = sys.argv[1:]
-        options = dict(argument.split("=", 1) for argument in arguments)
-        photograph = options.pop("photograph", "chelsea")
-        draw_dials(source, photograph, options or DIALS).save(out, quality=88)
-    except (UserError, OSError, TypeError, ValueError) as error:
-        print(f"draw_dials: {error}; see the top of {__file__}", file=sys.stderr)
-        sys.exit(2)
+        if dial in Controls.__dataclass_fields__:
+            return [int(value) if value.isdecimal() else float(value) for value in values.split(",")]
+    except ValueError:
+        pass
+    raise UserError(f"{dial}={values}: give a dial of scripts/infer.py with numbers, such as brushwork=0,6,12")
+
+
+def main(arguments: list[str]) -> None:
+    """Raises UserError for arguments that cannot be used."""
+    if len(arguments) < 2 or not all("=" in argument for argument in arguments[2:]):
+        raise UserError(f"give a file to write, a painting or a checkpoint, and DIAL=VALUES; see the top of {__file__}")
+    out, source, *given = arguments
+    options = dict(argument.split("=", 1) for argument in given)
+    photograph = options.pop("photograph", "chelsea")
+    check_suffix(out)
+    draw_dials(source, photograph, options or DIALS).save(out, quality=88)
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors():
+        main(sys.argv[1:])

@@ -16,10 +16,11 @@ from PIL import Image, ImageOps
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import fastnst
-from fastnst.data.files import sample_photographs
+from fastnst.commands.cli import one_line_errors
+from fastnst.data.files import sample_photograph
 from fastnst.errors import UserError
 from fastnst.evaluation.pictures import find_paintings
-from fastnst.images import load_rgb
+from fastnst.images import check_suffix, load_rgb
 
 GAP = 8  # px
 # columns: of paintings with their results. width: of a picture in px, at which photographs are restyled, so that strokes are
@@ -45,10 +46,7 @@ def draw_gallery(pairs: list[tuple[str, Path]], columns: int, width: int, names:
     Raises UserError for a name that no sample photograph has.
     """
     cell = (width, width * 3 // 4)
-    files = {path.stem: path for path in sample_photographs()[0] + sample_photographs()[1]}
-    if unknown := [name for name in names if name not in files]:
-        raise UserError(f"photographs={','.join(unknown)}: of scikit-image's samples there are {', '.join(sorted(files))}")
-    photographs = [ImageOps.fit(load_rgb(files[name]), cell) for name in names]
+    photographs = [ImageOps.fit(load_rgb(sample_photograph(name)), cell) for name in names]
     lines: list[list[Image.Image]] = []
     for checkpoint, style, painting in find_rows(pairs):
         net = fastnst.load(checkpoint, style=style)
@@ -65,20 +63,19 @@ def draw_gallery(pairs: list[tuple[str, Path]], columns: int, width: int, names:
     return sheet
 
 
-def main() -> None:
-    try:
-        if len(sys.argv) < 3 or not all("=" in argument for argument in sys.argv[2:]):
-            raise UserError("give a file to write, and CHECKPOINT=PAINTING for each row")
-        out, *arguments = sys.argv[1:]
-        given = [argument.split("=", 1) for argument in arguments]
-        options = OPTIONS | {name: value for name, value in given if name in OPTIONS}
-        pairs = [(name, Path(value)) for name, value in given if name not in OPTIONS]
-        sheet = draw_gallery(pairs, int(options["columns"]), int(options["width"]), options["photographs"].split(","))
-        sheet.save(out, quality=88)
-    except (UserError, OSError, ValueError) as error:
-        print(f"draw_gallery: {error}; see the top of {__file__}", file=sys.stderr)
-        sys.exit(2)
+def main(arguments: list[str]) -> None:
+    """Raises UserError for arguments that cannot be used."""
+    out, *rows = arguments or [""]
+    given = [row.split("=", 1) for row in rows if "=" in row]
+    options = OPTIONS | {name: value for name, value in given if name in OPTIONS}
+    pairs = [(name, Path(value)) for name, value in given if name not in OPTIONS]
+    columns, width = options["columns"], options["width"]
+    if not pairs or len(given) < len(rows) or not (columns.isdecimal() and width.isdecimal()):
+        raise UserError(f"give a file to write, and CHECKPOINT=PAINTING for each row; see the top of {__file__}")
+    check_suffix(out)
+    draw_gallery(pairs, int(columns), int(width), options["photographs"].split(",")).save(out, quality=88)
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors():
+        main(sys.argv[1:])

@@ -60,6 +60,8 @@ def evaluate(cfg: DictConfig) -> dict:
     nets = {style: whole.pick_painting(style, file, info, checkpoint) for style, file in paintings.items()}
     paths = choose_photographs(None if cfg.data.root is None else path_of(cfg, "data.root"), count)
     photographs = [read_photograph(path, device, size) for path in paths]
+    # As inference does it. Flicker and speed are the net's alone.
+    given = [brushed(photograph, brushwork_of(info)) for photograph in photographs]
     # The figures are Oxford's VGG16's, whatever the checkpoint was trained on.
     network = LossNetwork().to(device).to(memory_format=torch.channels_last)
     if marks:
@@ -77,9 +79,9 @@ def evaluate(cfg: DictConfig) -> dict:
     for style, net in nets.items():
         net.to(device).to(memory_format=torch.channels_last)
         row = sheet[f"{style}: painting, results"] = [pictures[style]]
-        for path, photograph in zip(paths, photographs, strict=True):
-            with torch.no_grad():  # as inference does it; flicker and speed are the net's alone
-                restyled = net(brushed(photograph, brushwork_of(info))).clamp(0, 1)
+        for path, photograph, brushed_photograph in zip(paths, photographs, given, strict=True):
+            with torch.no_grad():
+                restyled = net(brushed_photograph).clamp(0, 1)
             result: dict[str, Any] = {
                 "painting": style,
                 "photograph": path.name,

@@ -41,6 +41,14 @@ def sample_photographs() -> tuple[list[Path], list[Path]]:
     return train, val
 
 
+def sample_photograph(name: str) -> Path:
+    """The path of a sample photograph, such as `chelsea`. Raises UserError, with the names that there are, for another."""
+    files = {path.stem: path for paths in sample_photographs() for path in paths}
+    if name not in files:
+        raise UserError(f"photograph={name}: of scikit-image's samples there are {', '.join(sorted(files))}")
+    return files[name]
+
+
 class Zipped(NamedTuple):
     """A photograph in a zip, read in place: it stands where a Path does, and any process or thread may open it."""
 

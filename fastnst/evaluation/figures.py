@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
+from fastnst.brushwork import luminance
 from fastnst.losses.layer_names import STYLE_LAYERS
 from fastnst.losses.terms import gram_matrix, lab
 from fastnst.losses.vgg import LossNetwork
@@ -117,8 +118,7 @@ def motif(restyled: Tensor, photograph: Tensor) -> float:
 
     Pictures of the same size, with sides from 64 px. nan if no window is flat: leave it out of means.
     """
-    weights = restyled.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
-    y, x = ((picture * weights).sum(1, keepdim=True) for picture in (restyled, photograph))
+    y, x = luminance(restyled), luminance(photograph)
     detail = y - gaussian_blur(y, kernel_size=33, sigma=4.0)
     detail, x = (F.unfold(picture, 64, stride=32)[0].T for picture in (detail, x))
     detail = detail[x.std(1, correction=0) < 6 / 255].view(-1, 64, 64)

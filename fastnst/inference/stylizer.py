@@ -166,12 +166,6 @@ class Stylizer:
         self.nets = [OnnxNet(path) for path in checkpoints]
         self.styles, self.painted, self.info = [], None, self.nets[0].info
 
-    @staticmethod
-    def _brushed(picture: Image.Image, amount: float) -> np.ndarray:
-        from fastnst.brushwork import brushed_picture
-
-        return brushed_picture(picture, amount)
-
     def _ready(self, net: TransformNet | Regions) -> Any:
         import torch
 
@@ -236,7 +230,12 @@ class Stylizer:
         nets, results = self.nets, []
         dials = controls.style_size, controls.style_weight
         amount = self.brushwork if controls.brushwork is None else controls.brushwork
-        pixels = [self._brushed(picture, amount) if amount else np.asarray(picture) for picture in working]
+        if amount:
+            from fastnst.brushwork import brushed_picture
+
+            pixels = [brushed_picture(picture, amount) for picture in working]
+        else:
+            pixels = [np.asarray(picture) for picture in working]
         with self.inference():
             if self.painted is not None and (strength < 1 or dials != NO_DIALS):
                 # Between two styles, and not between two pictures: strokes fade without a double image.
