@@ -71,7 +71,7 @@ class Controls:
     tile: rows of the picture computed at a time, or columns where it is wider than high (see `tiling`: the same result in
     less memory); None: all at once; `auto`: all at once if there is memory for it.
     brushwork: how strong the faint strokes are that the photograph gets first (fastnst/brushwork.py), levels of 255 from 0
-    to MOST_BRUSHWORK; None: as the net was trained, of several the mean. An ONNX file and films have none.
+    to MOST_BRUSHWORK; None: as the net was trained, of several the mean. Films have none.
     precision: `float32`, or `bfloat16`, which changes a result by a level or two of 255; `auto`: bfloat16 where the CPU has
     instructions for it. Strips are computed in float32 always.
     Raises UserError for any other value.
@@ -165,6 +165,7 @@ class Stylizer:
             raise UserError(f"style: {checkpoints[0]} holds one style; leave style out, or give the checkpoint")
         self.nets = [OnnxNet(path) for path in checkpoints]
         self.styles, self.painted, self.info = [], None, self.nets[0].info
+        self.brushwork = sum(w * brushwork_of(net.info) for w, net in zip(self.weights, self.nets, strict=True))
 
     def _ready(self, net: TransformNet | Regions) -> Any:
         import torch
@@ -231,7 +232,7 @@ class Stylizer:
         dials = controls.style_size, controls.style_weight
         amount = self.brushwork if controls.brushwork is None else controls.brushwork
         if amount:
-            from fastnst.brushwork import brushed_picture
+            from fastnst.brushwork import brushed_picture  # which imports torch, also for ONNX files
 
             pixels = [brushed_picture(picture, amount) for picture in working]
         else:
@@ -259,8 +260,6 @@ class Stylizer:
             raise UserError("style_size, style_weight: one zero-shot net has these dials, such as ckpt=arbitrary")
         if self.device is None and controls.tile not in ("auto", None):
             raise UserError(f"tile={controls.tile}: an ONNX file has no strips; give tile=auto, or the checkpoint")
-        if self.device is None and controls.brushwork:
-            raise UserError(f"brushwork={controls.brushwork}: an ONNX file has none; give 0, or the checkpoint")
         if self.device is None and controls.precision == "bfloat16":
             raise UserError("precision=bfloat16: an ONNX file has its own; export it with half=true, or give the checkpoint")
 

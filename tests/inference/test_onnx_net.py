@@ -1,5 +1,6 @@
 """An exported ONNX file is restyled with by ONNX Runtime, without torch, and gives what its checkpoint gives."""
 
+import copy
 import io
 import json
 import os
@@ -28,9 +29,10 @@ def nets(tmp_path_factory):
     folder = tmp_path_factory.mktemp("nets")
     torch.manual_seed(0)
     net = TransformNet(width=4, upsample="antialiased").eval()
-    write_checkpoint(folder / "net.safetensors", net, {"style": {"name": "net"}})
-    info = {"style": {"name": "net"}, "width": 4}
-    export_product(Product(net, True, False).eval(), "onnx", folder / "net.onnx", info)
+    for name, own in {"net": {}, "brushed": {"brushwork": 9.0}}.items():
+        info = {"style": {"name": name}, **own}
+        write_checkpoint(folder / f"{name}.safetensors", net, info)
+        export_product(Product(copy.deepcopy(net), True, False).eval(), "onnx", folder / f"{name}.onnx", info | {"width": 4})
     picture(3, 75, 50).save(folder / "photo.png")
     return folder
 
@@ -75,7 +77,9 @@ def test_a_checkpoint_loads_nothing_that_only_training_takes(nets):
 
 
 @pytest.mark.parametrize(
-    "controls", [{}, {"size": 40}, {"strength": 0.4}, {"preserve_color": True}, {"style_scale": 1.5}], ids=str
+    "controls",
+    [{}, {"size": 40}, {"strength": 0.4}, {"preserve_color": True}, {"style_scale": 1.5}, {"brushwork": 20}],
+    ids=str,
 )
 def test_it_gives_what_the_checkpoint_gives(nets, controls):
     photograph = picture(3, 75, 50)
@@ -85,6 +89,16 @@ def test_it_gives_what_the_checkpoint_gives(nets, controls):
     assert ours.shape == theirs.shape
     limit = 2 if "preserve_color" in controls else 1  # which goes through YCbCr, rounded there and back
     assert abs(ours - theirs).max() <= limit
+
+
+def test_it_has_the_brushwork_of_its_checkpoint(nets):
+    photograph = picture(3, 75, 50)
+    ours, theirs = (fastnst.load(nets / f"brushed.{kind}") for kind in ("safetensors", "onnx"))
+    assert abs(np.asarray(ours(photograph), int) - np.asarray(theirs(photograph), int)).max() <= 1
+    assert theirs(photograph).tobytes() == theirs(photograph, brushwork=9).tobytes()
+    assert theirs(photograph).tobytes() != theirs(photograph, brushwork=0).tobytes()
+    mixed = fastnst.load(nets / "net.onnx", nets / "brushed.onnx", weights=[2, 1])
+    assert mixed.brushwork == pytest.approx(3)
 
 
 def test_several_are_mixed(nets):

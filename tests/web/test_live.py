@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("live")
     torch.manual_seed(0)
     export(folder / "one.safetensors", TransformNet(width=4), {"style": {"name": "one"}})
-    export(folder / "many.safetensors", random_multi(), {"style": {"name": "a+b"}})
+    export(folder / "many.safetensors", random_multi(), {"style": {"name": "a+b"}, "brushwork": 12.0})
     random_arbitrary(folder)
     return folder
 
@@ -160,6 +160,30 @@ def test_a_painting_dropped_changes_the_picture(visit, folder, tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     page.set_input_files("#file", tmp_path / "text.png")
     page.get_by_text("text.png is not a picture.").wait_for()
+
+
+def test_a_still_gets_the_brushwork_of_its_net(visit, folder, tmp_path):
+    stripes = 128 + 80 * np.sin(np.arange(300)[:, None] / 6) + np.zeros((300, 400))
+    Image.fromarray(stripes.round().astype(np.uint8)).convert("RGB").save(tmp_path / "photo.png")
+    page = visit()
+    page.locator("#size").select_option("512")
+    page.set_input_files("#file", tmp_path / "photo.png")
+    source, plain = latest(page, "400 x 300 px")
+    assert difference(folder, source, plain) <= 2
+    page.get_by_text("A", exact=True).first.click()
+    result = next_after(page, plain)
+    given, laid = page.evaluate("""async () => {
+        const { brushed, strokes } = await import('./brushwork.js'), { state: { latest } } = await import('./page.js');
+        return [[...brushed(latest.source, 12).data], [...strokes(latest.source).data]];
+    }""")
+    given, laid = np.array(given, np.uint8).reshape(300, 400, 4)[..., :3], np.array(laid).reshape(300, 400)
+    net = Stylizer(folder / "many.safetensors", style="a")
+    expected, without = (np.asarray(net(Image.fromarray(x), brushwork=0), int) for x in (given, source.astype(np.uint8)))
+    assert np.abs(expected - result).max() <= 2 < np.abs(without - result).max()
+    assert laid.std() == pytest.approx(1, abs=0.15)  # which enlarging takes a little of
+    assert np.abs(given - (source + 12 * laid[..., None]).clip(0, 255)).max() <= 1
+    along, across = (np.abs(laid - np.roll(laid, 8, axis)).mean() for axis in (1, 0))
+    assert along < 0.7 * across
 
 
 @pytest.mark.parametrize("name, words", [("NotFoundError", "There is no camera here."), (None, "The camera was refused.")])

@@ -19,6 +19,7 @@ from fastnst.inference.export import Predictor, Product, export_predictor, expor
 from fastnst.inference.stylizer import STYLE_SIZES, Stylizer
 from fastnst.models.arbitrary import ArbitraryNet
 from fastnst.models.conditional import StyledNet
+from fastnst.models.dials import brushwork_of
 from fastnst.models.net import Net
 from fastnst.models.transform_net import TransformNet
 from fastnst.shipped import ARTWORKS
@@ -29,7 +30,7 @@ RUNTIME_FILES = (
     "ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm",
     "ort.webgpu.min.mjs", "ort-wasm-simd-threaded.asyncify.mjs", "ort-wasm-simd-threaded.asyncify.wasm",
 )  # fmt: skip
-PAGE_FILES = ("index.html", "page.css", "page.js", "sources.js", "worker.js", "serve.py")
+PAGE_FILES = ("index.html", "page.css", "page.js", "sources.js", "worker.js", "brushwork.js", "serve.py")
 THUMBNAIL = 128, 96  # px
 
 
@@ -67,6 +68,7 @@ def _export_net(name: str, net: Net, info: dict, folder: Path) -> dict:
     """Writes a net's graphs, with weights in half precision. Returns what the page is to know of it."""
     assert isinstance(net, (TransformNet, StyledNet))
     entry: dict = {"file": f"nets/{name}.onnx", "numbers": net.numbers if isinstance(net, StyledNet) else 0}
+    entry["brushwork"] = brushwork_of(info)
     export_product(Product(copy.deepcopy(net), inside=True, half=False).eval(), "onnx", folder / f"{name}.onnx", info)
     files = [folder / f"{name}.onnx"]
     if isinstance(net, ArbitraryNet):

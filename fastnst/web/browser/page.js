@@ -55,13 +55,17 @@ const value = id => Number(get(id).value);
 function passes() {
   const share = second() ? value("blend") : 0, strength = value("strength");
   const parts = [[chosen(), 1 - share], [second(), share]].filter(([style, part]) => style && part > 0);
+  // Films have none: strokes would dance.
+  const brushwork = state.source.moves ? 0 : parts.reduce((sum, [style, part]) => sum + part * nets[style.net].brushwork, 0);
   const one = parts.every(([style]) => style.net === parts[0][0].net) && nets[parts[0][0].net].numbers > 0;
+  if (!one) {
+    return { passes: parts.map(([{ net, embedding }, share]) => ({ file: nets[net].file, embedding, share })), strength, brushwork };
+  }
   const { file, painting } = nets[parts[0][0].net];
-  if (!one) return { passes: parts.map(([style, share]) => ({ ...nets[style.net], embedding: style.embedding, share })), strength };
   let embedding = mix(parts.map(([style, part]) => [style.embedding, part]));
   const between = painting && strength < 1 && own?.net === parts[0][0].net;
   if (between) embedding = mix([[own.embedding, 1 - strength], [embedding, strength]]);
-  return { passes: [{ file, embedding, share: 1 }], strength: between ? 1 : strength };
+  return { passes: [{ file, embedding, share: 1 }], strength: between ? 1 : strength, brushwork };
 }
 
 function mix(parts) {

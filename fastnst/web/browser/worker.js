@@ -1,4 +1,6 @@
 // Runs the nets, away from the page's own thread. One message at a time: the page sends the next when it has the answer.
+import { brushed } from "./brushwork.js";
+
 const engines = { wasm: "./runtime/ort.wasm.min.mjs", webgpu: "./runtime/ort.webgpu.min.mjs" };
 const sessions = new Map();
 let ready;
@@ -43,10 +45,13 @@ function tensor(ort, { data, width, height }) {
   return new ort.Tensor("uint8", rgb, [1, height, width, 3]);
 }
 
-/** passes: nets, each with its embedding if it takes one, and the shares of their results; the rest is the picture itself. */
-async function restyle({ bitmap, width, height, passes, strength }) {
-  const { ort } = await ready, source = pixels(bitmap, width, height), pictures = tensor(ort, source);
-  const started = performance.now(), mixed = new Float32Array(pictures.data.length);
+/**
+ * passes: nets, each with its embedding if it takes one, and the shares of their results; the rest is the picture itself.
+ * brushwork: of the strokes that it gets before the nets, in levels of 255.
+ */
+async function restyle({ bitmap, width, height, passes, strength, brushwork }) {
+  const { ort } = await ready, source = pixels(bitmap, width, height), started = performance.now();
+  const pictures = tensor(ort, brushed(source, brushwork)), mixed = new Float32Array(pictures.data.length);
   for (const { file, embedding, share } of passes) {
     const feeds = embedding ? { pictures, embedding: new ort.Tensor("float32", embedding, [embedding.length]) } : { pictures };
     const { data } = (await (await session(file)).run(feeds)).restyled;
