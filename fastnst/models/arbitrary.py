@@ -61,9 +61,17 @@ class ArbitraryNet(StyledNet):
         self.head[0].register_load_state_dict_pre_hook(_without_dial)
         self.architecture = {"kind": self.kind, "width": width, "upsample": upsample}
 
-    def forward(self, photographs: Tensor, pooled: Tensor, style_weight: float = 1.0) -> Tensor:
-        """photographs: (N, 3, H, W) in 0-1. pooled, style_weight: as in `predict`. Returns the same shape."""
-        return self.restyle(photographs, self.predict(pooled, style_weight))
+    def forward(
+        self, photographs: Tensor, pooled: Tensor, style_weight: float = 1.0, colors: Tensor | None = None
+    ) -> Tensor:
+        """photographs: (N, 3, H, W) in 0-1. pooled, style_weight: as in `predict`. Returns the same shape.
+
+        colors: (N, 12), matrices and shifts in place of those that are predicted.
+        """
+        embeddings = self.predict(pooled, style_weight)
+        if colors is not None:
+            embeddings = torch.cat([embeddings[:, : -colors.shape[1]], colors], dim=1)
+        return self.restyle(photographs, embeddings)
 
     def predict(self, pooled: Tensor, style_weight: float | Tensor = 1.0) -> Tensor:
         """Embeddings, (N, numbers), of paintings given by `Pooling`, (N, 1920).
@@ -91,7 +99,7 @@ class ArbitraryNet(StyledNet):
             results = self.layers(embedding, (reference * 2 - 1).contiguous(memory_format=torch.channels_last))
         found = _moments(results)
         wanted = _moments(self.body.before_output(painting))
-        covariance = found[1] + 1e-3 * torch.eye(3).to(found[1])
+        covariance = found[1] + 1e-3 * _unit(found[1])
         root, inverse = _spectral(covariance, torch.sqrt, torch.rsqrt)
         (between,) = _spectral(root @ wanted[1] @ root, lambda x: x.clamp_min(0).sqrt())
         (linear,) = _spectral(inverse @ between @ inverse, lambda x: x.clamp(1 / MOST_STRETCH, MOST_STRETCH))
@@ -192,15 +200,9 @@ def _spectral(matrix: Tensor, *functions: Callable[[Tensor], Tensor]) -> list[Te
     return [(axes * function(values)) @ axes.T for function in functions]
 
 
-def _turn(p: int, q: int) -> tuple[Tensor, Tensor]:
-    """What a rotation in the plane of two axes is made of: the plane's unit matrix and its quarter turn, (3, 3) each."""
-    plane, quarter = torch.zeros(2, 3, 3)
-    plane[p, p] = plane[q, q] = quarter[p, q] = 1
-    quarter[q, p] = -1
-    return plane, quarter
-
-
-TURNS = {plane: _turn(*plane) for plane in ((0, 1), (0, 2), (1, 2))}  # constants of an exported file, as they are made here
+def _unit(matrix: Tensor) -> Tensor:
+    """The unit matrix, (3, 3), made where the given one is: a GPU is not waited for."""
+    return torch.eye(3, dtype=matrix.dtype, device=matrix.device)
 
 
 def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
@@ -208,9 +210,12 @@ def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
     ONNX has no operator for torch.linalg.eigh. Three sweeps give six digits.
     """
-    one, turns = torch.eye(3).to(matrix), {plane: [x.to(matrix) for x in turn] for plane, turn in TURNS.items()}
-    axes = one
-    for p, q in SWEEPS * [*TURNS]:
+    axes = one = _unit(matrix)
+    turns = {}  # in the plane of two axes: its unit matrix, and a quarter turn
+    for p, q in ((0, 1), (0, 2), (1, 2)):
+        x, y = one[p], one[q]
+        turns[p, q] = torch.outer(x, x) + torch.outer(y, y), torch.outer(x, y) - torch.outer(y, x)
+    for p, q in SWEEPS * [*turns]:
         plane, quarter = turns[p, q]
         difference, twice = matrix[q, q] - matrix[p, p], 2 * matrix[p, q]
         length = difference.abs() + (difference.square() + twice.square() + 1e-300).sqrt()

@@ -14,7 +14,7 @@ from fastnst.data.datamodule import CropData
 from fastnst.errors import SharedError
 from fastnst.losses.layer_names import STYLE_LAYERS
 from fastnst.losses.objective import Objective
-from fastnst.losses.terms import stability_loss
+from fastnst.losses.terms import reference_picture, stability_loss
 from fastnst.models.arbitrary import ArbitraryNet, Pooling
 from fastnst.models.conditional import MultiStyleNet
 from fastnst.models.dials import MOST_WEIGHT
@@ -25,7 +25,7 @@ RIM = 8  # px
 # Factor of an embedding's learning rate. Its numbers are near 1 where weights are near 0.05, and only the pictures of its
 # style update them. docs/notebook.md has what that gains.
 EMBEDDING_RATE = 20
-Condition = tuple[Tensor | float, ...]  # a net's inputs beside the photographs
+Condition = tuple[Tensor | float | None, ...]  # a net's inputs beside the photographs
 Paintings = Mapping[str, Tensor] | None  # `Objective.statistics`; None: the objective's own
 REDUCED = 0.6  # the smallest part of their size at which paintings train a zero-shot net
 
@@ -175,12 +175,14 @@ class AnyPainting(StyleTransfer):
 
     net: ArbitraryNet
     held_out: Tensor
+    reference: Tensor
 
     def __init__(self, net: ArbitraryNet, objective: Objective, *arguments, **named):
         super().__init__(net, objective, *arguments, **named)
         self.pool = Pooling(objective.loss_network)
         pooled = [self.pool(self._features(image)) for image in self.style_images.values()]
         self.register_buffer("held_out", torch.cat(pooled), persistent=False)
+        self.register_buffer("reference", reference_picture(), persistent=False)
 
     @property
     def data(self) -> CropData:
@@ -205,7 +207,18 @@ class AnyPainting(StyleTransfer):
             pyramid = self.objective.pyramid(counted, {*STYLE_LAYERS, *self.objective.style_layers})
             # The net looks at the paintings themselves: the same features, unless they count as their median.
             seen = pyramid[1] if counted is images and 1 in pyramid else self._features(images)
-            return (self.pool(seen), self.style_factor()), self.objective.statistics(counted, pyramid)
+            pooled, factor = self.pool(seen), self.style_factor()
+            # Every other step has the colours of inference, which are stronger than those predicted: so the net learns to
+            # keep content at that contrast. The steps between teach it to predict colours.
+            colors = self._colors(pooled, images, factor) if self.global_step % 2 else None
+            return (pooled, factor, colors), self.objective.statistics(counted, pyramid)
+
+    @torch.no_grad()
+    def _colors(self, pooled: Tensor, paintings: Tensor, style_weight: float = 1.0) -> Tensor:
+        """Each painting's colour matrix and shift as inference has them, (N, 12): see `ArbitraryNet.colored`."""
+        embeddings = zip(self.net.predict(pooled, style_weight).to(self.reference), paintings.split(1), strict=True)
+        colored = [self.net.colored(embedding, painting, self.reference) for embedding, painting in embeddings]
+        return torch.stack(colored)[:, -sum(self.net.parts[-2:]) :]
 
     def style_factor(self) -> float:
         """Drawn for each step, for the net's dial: from 1 / MOST_WEIGHT to MOST_WEIGHT, its logarithm evenly."""
@@ -215,7 +228,8 @@ class AnyPainting(StyleTransfer):
     def validated(self, count: int) -> Iterator[tuple[str, Condition, Paintings]]:
         for number, name in enumerate(self.style_images):
             one = slice(number, number + 1)
-            yield name, (self.held_out[one].expand(count, -1),), self.objective.paintings(one)
+            colors = self._colors(self.held_out[one], self.style_images[name].to(self.device)).expand(count, -1)
+            yield name, (self.held_out[one].expand(count, -1), 1.0, colors), self.objective.paintings(one)
 
     @torch.no_grad()
     def _features(self, paintings: Tensor) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from conftest import random, random_arbitrary
 from fastnst.checkpoint import load_style
 from fastnst.errors import UserError
 from fastnst.losses.layer_names import STYLE_LAYERS
+from fastnst.losses.objective import Objective
 from fastnst.losses.terms import reference_picture
 from fastnst.losses.vgg import LossNetwork
 from fastnst.models import arbitrary
@@ -56,6 +57,33 @@ def test_training_draws_the_dial():
     assert drawn == [AnyPainting.style_factor(SimpleNamespace(global_step=step)) for step in range(200)]
     logarithms = np.log(drawn) / np.log(MOST_WEIGHT)
     assert -1 <= min(logarithms) < -0.9 and 0.9 < max(logarithms) <= 1 and abs(np.mean(logarithms)) < 0.1
+
+
+def test_every_other_step_has_the_colours_of_inference():
+    net, paintings = ArbitraryNet(width=4), torch.rand(2, 3, 64, 64)
+    net.survey(0.1 * torch.rand(128, POOLED))
+    objective = Objective(LossNetwork(), [paintings[:1]], scales=[1], median=1)
+    module = AnyPainting(net, objective, None, None, {}, {}, {"held_out": paintings[:1]})
+    seen, photographs = [], torch.rand(2, 3, 48, 48)
+    for step in (0, 1):
+        trainer = SimpleNamespace(
+            global_step=step,
+            datamodule=SimpleNamespace(next_paintings=lambda: {"image": paintings, "bad": []}),
+            strategy=SimpleNamespace(batch_to_device=lambda batch: batch),
+        )
+        module._trainer = trainer
+        condition, _ = module.condition({"image": photographs, "bad": []})
+        seen.append((condition, net(photographs, *condition)))
+    ((pooled, weight, none), plain), ((pooled_too, weight_too, colors), colored) = seen
+    assert none is None and colors.shape == (2, 12) and weight != weight_too
+    assert torch.equal(plain, net(photographs, pooled, weight))
+    embeddings = net.predict(pooled_too, weight_too)
+    sized = module._resized(paintings, 1)
+    expected = torch.stack([net.colored(e, p) for e, p in zip(embeddings, sized.split(1), strict=True)])
+    torch.testing.assert_close(colored, net.restyle(photographs, expected), atol=1e-5, rtol=0)
+    ((_, (_, one, validated), _),) = module.validated(2)
+    torch.testing.assert_close(validated, net.colored(net.predict(module.held_out)[0], paintings[:1])[-12:].expand(2, -1))
+    assert one == 1
 
 
 def colours_of(net, embedding):
