@@ -54,7 +54,7 @@ def test_the_dials_of_the_zero_shot_net_are_monotone():
         if "weight" in dials:
             results = [style(photograph, style_weight=weight) for weight in (0.34, 1.0, 3.0)]
             lost = [relative_content(network, to_tensor(result)[None], target) for result in results]
-            assert lost == sorted(lost) and lost[2] > 1.05 * lost[0]
+            assert lost == sorted(lost) and lost[2] > 1.1 * lost[0]
         if "size" in dials:
             detail = [fine(style(photograph, style_size=size)) for size in (256, 176, 96)]
-            assert detail == sorted(detail) and detail[2] > 1.2 * detail[0]
+            assert detail == sorted(detail) and detail[2] > 1.1 * detail[0]

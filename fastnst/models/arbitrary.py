@@ -95,8 +95,7 @@ class ArbitraryNet(StyledNet):
         docs/notebook.md has what that gains.
         """
         reference = reference_picture().to(embedding) if reference is None else reference
-        with quickly():
-            results = self.layers(embedding, (reference * 2 - 1).contiguous(memory_format=torch.channels_last))
+        results = self.layers(embedding, (reference * 2 - 1).contiguous(memory_format=torch.channels_last))
         found = _moments(results)
         wanted = _moments(self.body.before_output(painting))
         covariance = found[1] + 1e-3 * _unit(found[1])
@@ -302,7 +301,9 @@ class Painted:
     @torch.no_grad()
     def embed(self, pooled: Tensor, picture: Tensor, style_weight: float = 1.0) -> Tensor:
         """The embedding, (numbers,), of the style of a picture that was looked at."""
-        return self.net.colored(self.net.predict(pooled, style_weight)[0], picture)
+        embedding = self.net.predict(pooled, style_weight)[0]
+        with quickly():
+            return self.net.colored(embedding, picture)
 
     def mixed_as(self, shares: Shares, masks: Sequence[Image.Image] | None = None) -> "Painted":
         """The same paintings, already looked at, with other shares or masks."""

@@ -218,6 +218,7 @@ class AnyPainting(StyleTransfer):
         """Each painting's colour matrix and shift as inference has them, (N, 12): see `ArbitraryNet.colored`."""
         embeddings = zip(self.net.predict(pooled, style_weight).to(self.reference), paintings.split(1), strict=True)
         colored = [self.net.colored(embedding, painting, self.reference) for embedding, painting in embeddings]
+        torch.clear_autocast_cache()  # of weights rounded without a gradient, which some versions would use for the step
         return torch.stack(colored)[:, -sum(self.net.parts[-2:]) :]
 
     def style_factor(self) -> float:

@@ -86,6 +86,17 @@ def test_every_other_step_has_the_colours_of_inference():
     assert one == 1
 
 
+def test_a_step_with_the_colours_of_inference_reaches_all_weights():
+    net, paintings = ArbitraryNet(width=4), torch.rand(1, 3, 64, 64)
+    net.survey(0.1 * torch.rand(128, POOLED))
+    objective = Objective(LossNetwork(), [paintings], scales=[1], median=1)
+    module = AnyPainting(net, objective, None, None, {}, {}, {"x": paintings})
+    with torch.autocast("cpu", torch.bfloat16):
+        colors = module._colors(module.held_out, paintings)
+        net(torch.rand(1, 3, 48, 48), module.held_out, 1.0, colors).square().sum().backward()
+    assert all(weight.grad is not None for weight in net.parameters())
+
+
 def colours_of(net, embedding):
     return F.avg_pool2d(net.fold(embedding).layers(reference_picture() * 2 - 1), 4)[0].flatten(1)
 
