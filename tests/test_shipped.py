@@ -49,12 +49,15 @@ def fine(picture: Image.Image) -> float:
 def test_the_dials_of_the_zero_shot_net_are_monotone():
     network, photograph = LossNetwork(), fit(load_rgb(sample_photographs()[1][0]), 128)
     target = to_tensor(photograph)[None]
-    for artwork, dials in (("wave", "weight"), ("starry", "weight, size"), ("mosaic", "weight"), ("inkwash", "size")):
-        style = fastnst.load("arbitrary", style=ARTWORKS / f"{artwork}.jpg")
+    unseen = ARTWORKS.parent / "paintings" / "udnie.jpg"
+    tried = {"wave": "weight", "starry": "weight, size", "mosaic": "weight", "inkwash": "size", "udnie": "size"}
+    for name, dials in tried.items():
+        style = fastnst.load("arbitrary", style=unseen if name == "udnie" else ARTWORKS / f"{name}.jpg")
         if "weight" in dials:
             results = [style(photograph, style_weight=weight) for weight in (0.34, 1.0, 3.0)]
             lost = [relative_content(network, to_tensor(result)[None], target) for result in results]
             assert lost == sorted(lost) and lost[2] > 1.1 * lost[0]
         if "size" in dials:
             detail = [fine(style(photograph, style_size=size)) for size in (256, 176, 96)]
-            assert detail == sorted(detail) and detail[2] > 1.1 * detail[0]
+            # Of starry what is fine falls by an eighth alone.
+            assert detail == sorted(detail) and detail[2] > (1.1 if name == "starry" else 1.2) * detail[0]

@@ -134,7 +134,6 @@ class Stylizer:
         self.weights = scaled(weights, f"weights={weights}")
         onnx = [isinstance(given, (str, Path)) and Path(given).suffix.lower() == ".onnx" for given in checkpoints]
         self.nets: list[Any] = []
-        self.brushwork = 0.0  # levels of 255
         self.device: Any = None  # a torch.device; without torch None
         self.inference: Callable[[], AbstractContextManager] = nullcontext
         if any(onnx):
@@ -147,8 +146,8 @@ class Stylizer:
 
         self.device, self.inference = best_device(), torch.inference_mode
         loaded = [given if isinstance(given, tuple) else load_style(given, style) for given in checkpoints]
-        self.styles, self.info = [style for style, _ in loaded], loaded[0][1]
-        self.brushwork = sum(w * brushwork_of(info) for w, (_, info) in zip(self.weights, loaded, strict=True))
+        self.styles = [style for style, _ in loaded]
+        self._heed([info for _, info in loaded])
         self.nets = [self._ready(style.at(1.0)) for style in self.styles]
         if are_relatives(loaded):
             self.nets, self.weights = [interpolated(self.nets, self.weights)], [1.0]
@@ -164,8 +163,13 @@ class Stylizer:
         if style is not None:
             raise UserError(f"style: {checkpoints[0]} holds one style; leave style out, or give the checkpoint")
         self.nets = [OnnxNet(path) for path in checkpoints]
-        self.styles, self.painted, self.info = [], None, self.nets[0].info
-        self.brushwork = sum(w * brushwork_of(net.info) for w, net in zip(self.weights, self.nets, strict=True))
+        self.styles, self.painted = [], None
+        self._heed([net.info for net in self.nets])
+
+    def _heed(self, infos: Sequence[dict]) -> None:
+        """Takes what the checkpoints, or ONNX files, say of themselves."""
+        self.info = infos[0]
+        self.brushwork = sum(w * brushwork_of(info) for w, info in zip(self.weights, infos, strict=True))  # levels of 255
 
     def _ready(self, net: TransformNet | Regions) -> Any:
         import torch

@@ -178,11 +178,8 @@ class ArbitraryNet(StyledNet):
 
 
 def quickly() -> torch.autocast:
-    """Within it the CPU computes in bfloat16 if it has instructions for it; for what counts by its moments alone.
-
-    Not in what is exported, which runs elsewhere.
-    """
-    return torch.autocast("cpu", torch.bfloat16, enabled=native_bfloat16() and not torch.compiler.is_compiling())
+    """Within it the CPU computes in bfloat16 if it has instructions for it; for what counts by its moments alone."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=native_bfloat16())
 
 
 def _moments(pictures: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,8 +18,8 @@ export function strokes(picture) {
   const scale = Math.min(1, SIDE / Math.min(picture.width, picture.height));
   const grey = luminance(picture, Math.round(picture.width * scale), Math.round(picture.height * scale));
   const width = Math.ceil(grey.width / 2), height = Math.ceil(grey.height / 2);
+  const at = (field, x, y) => sample(field, x, y, width, height);
   const [cosine, sine] = flow(grey, random), noise = smooth(map(width, height, () => normal(random)), 3);
-  const at = (field, x, y) => sample(field, (x + 0.5) * field.width / width - 0.5, (y + 0.5) * field.height / height - 0.5);
   const laid = map(width, height, (x, y) => {
     let sum = noise.data[y * width + x];
     for (const sense of [1, -1]) {
@@ -35,10 +35,9 @@ export function strokes(picture) {
     }
     return sum;
   });
-  const mean = laid.data.reduce((a, b) => a + b) / laid.data.length;
-  const deviation = Math.sqrt(laid.data.reduce((a, b) => a + (b - mean) ** 2, 0) / laid.data.length);
-  return map(picture.width, picture.height, (x, y) =>
-    sample(laid, (x + 0.5) * width / picture.width - 0.5, (y + 0.5) * height / picture.height - 0.5) / deviation);
+  const average = laid.data.reduce((a, b) => a + b) / laid.data.length;
+  const deviation = Math.sqrt(laid.data.reduce((a, b) => a + (b - average) ** 2, 0) / laid.data.length);
+  return map(picture.width, picture.height, (x, y) => sample(laid, x, y, picture.width, picture.height) / deviation);
 }
 
 /** The lines' direction at a quarter of the size: maps of the cosine and the sine of twice its angle. */
@@ -103,10 +102,10 @@ function smooth(numbers, size) {
   return map(numbers.width, numbers.height, (x, y) => mean(numbers, x - reach, y - reach, x + reach + 1, y + reach + 1));
 }
 
-/** The value at (x, y), between four px; beyond the rim that of the rim. */
-function sample({ width, height, data }, x, y) {
-  x = Math.min(width - 1, Math.max(0, x));
-  y = Math.min(height - 1, Math.max(0, y));
+/** A map's value at (x, y) of a picture of across x down px, between four of its own; beyond the rim that of the rim. */
+function sample({ width, height, data }, x, y, across, down) {
+  x = Math.min(width - 1, Math.max(0, (x + 0.5) * width / across - 0.5));
+  y = Math.min(height - 1, Math.max(0, (y + 0.5) * height / down - 0.5));
   const left = Math.floor(x), top = Math.floor(y), right = Math.min(width - 1, left + 1), bottom = Math.min(height - 1, top + 1);
   const above = data[top * width + left] * (left + 1 - x) + data[top * width + right] * (x - left);
   const below = data[bottom * width + left] * (left + 1 - x) + data[bottom * width + right] * (x - left);

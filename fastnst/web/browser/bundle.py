@@ -67,8 +67,8 @@ def _embeddings(net: Net, info: dict, name: str) -> dict[str, Tensor]:
 def _export_net(name: str, net: Net, info: dict, folder: Path) -> dict:
     """Writes a net's graphs, with weights in half precision. Returns what the page is to know of it."""
     assert isinstance(net, (TransformNet, StyledNet))
-    entry: dict = {"file": f"nets/{name}.onnx", "numbers": net.numbers if isinstance(net, StyledNet) else 0}
-    entry["brushwork"] = brushwork_of(info)
+    numbers = net.numbers if isinstance(net, StyledNet) else 0
+    entry: dict = {"file": f"nets/{name}.onnx", "numbers": numbers, "brushwork": brushwork_of(info)}
     export_product(Product(copy.deepcopy(net), inside=True, half=False).eval(), "onnx", folder / f"{name}.onnx", info)
     files = [folder / f"{name}.onnx"]
     if isinstance(net, ArbitraryNet):
