@@ -26,6 +26,7 @@ from fastnst.models.transform_net import TransformNet
 AXES = 100  # principal components of a painting (as many as in Ghiasi et al. 2017): the head's input
 MOST_SIZE = 2048  # px, of the short side at which a painting is seen
 HIDDEN = 128  # the head's hidden units
+SAMPLES = 96  # paintings that stand for all
 SWEEPS = 3  # of `_eigh`: an exported file has some hundred nodes for each
 MOST_STRETCH = 2.5  # how much the painting's colours may stretch or shrink the predicted ones
 UNITS = {"relu1_2": 251.32533, "relu2_2": 591.20996, "relu3_3": 441.67773, "relu4_3": 52.178925}  # Oxford's, of `Pooling`
@@ -136,6 +137,19 @@ class ArbitraryNet(StyledNet):
     def first_embeddings(self, paintings: Mapping[str, Path], info: dict, path: Path) -> dict[str, Tensor]:
         painted = self.pick({str(file): 1.0 for file in paintings.values()}, info, path)
         return {style: painted.embeddings[str(file)] for style, file in paintings.items()}
+
+    @torch.no_grad()
+    def sample_embeddings(self) -> list[Tensor]:
+        """Those of made-up paintings: what the head sees of real ones has mean 0 and standard deviation 1, too."""
+        generator = torch.Generator().manual_seed(0)
+        seen = torch.randn(SAMPLES, AXES, generator=generator).clamp(-3, 3)
+        dial = 4 * (2 * torch.rand(SAMPLES, 1, generator=generator) - 1)
+        return [*self.head(torch.cat([seen, dial], dim=1))]
+
+    def set_numbers(self, which: Tensor, value: float) -> None:
+        last = self.head[2]
+        last.get_parameter("weight")[which] = 0
+        last.get_parameter("bias")[which] = value
 
     def begin_from(self, other: Net, embeddings: Callable[[], Mapping[str, Tensor]]) -> None:
         """Takes all of another zero-shot net, or another's convolutions and its embedding or the mean of its embeddings."""

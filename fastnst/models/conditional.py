@@ -5,6 +5,7 @@ embedding for each style. Ghiasi et al. 2017 predict it from the painting: see f
 `fold` writes it into an ordinary `TransformNet`, so that tiles, films and exports need no code of their own for these nets.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,16 @@ class StyledNet(Net):
         """The net of several embeddings, (numbers,) each, that are chosen for each pixel by their masks."""
         return Regions(self.body, self.parts, torch.stack([*embeddings]), masks)
 
+    @torch.no_grad()
+    def reset(self, norm: int, channels: Tensor) -> None:
+        start, count = sum(self.parts[: 2 * norm]), self.parts[2 * norm]
+        self.set_numbers(start + channels, 1)
+        self.set_numbers(start + count + channels, 0)
+
+    @abstractmethod
+    def set_numbers(self, which: Tensor, value: float) -> None:
+        """Sets numbers, (K,), of every embedding."""
+
     def load_body(self, other: Net) -> None:
         """Takes the convolutions of another net, plain or styled. Raises UserError if it has another shape."""
         body = other.body
@@ -191,6 +202,12 @@ class MultiStyleNet(StyledNet):
         """The embedding of the style of that name, or else the mean of all."""
         embeddings = self.embeddings.detach()
         return embeddings[self.styles.index(style)] if style in self.styles else embeddings.mean(0)
+
+    def sample_embeddings(self) -> list[Tensor]:
+        return [*self.embeddings.detach()]
+
+    def set_numbers(self, which: Tensor, value: float) -> None:
+        self.embeddings[:, which] = value
 
     def begin_from(self, other: Net, embeddings: Callable[[], Mapping[str, Tensor]]) -> None:
         """Takes another net's convolutions, and an embedding, (numbers,), for each style."""

@@ -36,6 +36,17 @@ class Net(nn.Module, ABC):
         return {style: self.first_embedding(style) for style in paintings}
 
     @abstractmethod
+    def sample_embeddings(self) -> list[Tensor]:
+        """Embeddings that stand for all that this net can have."""
+
+    @abstractmethod
+    def reset(self, norm: int, channels: Tensor) -> None:
+        """Gives channels, (K,), of a normalization a scale of 1 and no shift, in each style.
+
+        norm: its number, from the input on.
+        """
+
+    @abstractmethod
     def fold(self, embedding: Tensor) -> Any:
         """The ordinary net of one embedding."""
 

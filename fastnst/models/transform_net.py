@@ -126,6 +126,15 @@ class TransformNet(Net):
             place.copy_(part)
         return embedding
 
+    def sample_embeddings(self) -> list[Tensor]:
+        return [self.first_embedding()]
+
+    @torch.no_grad()
+    def reset(self, norm: int, channels: Tensor) -> None:
+        norms = [module for module in self.modules() if isinstance(module, nn.InstanceNorm2d)]
+        norms[norm].weight[channels] = 1
+        norms[norm].bias[channels] = 0
+
     def fold(self, embedding: Tensor) -> "TransformNet":
         """The net itself: it has one embedding, and holds that already."""
         return self

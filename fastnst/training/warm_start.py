@@ -6,10 +6,11 @@ from pathlib import Path
 from fastnst.checkpoint import ancestor, load_net
 from fastnst.errors import UserError
 from fastnst.models.net import Net
+from fastnst.training.waking import wake
 
 
 def start_from(net: Net, init: Path | None, trained: str, paintings: Mapping[str, Path]) -> str | None:
-    """Loads the weights of the checkpoint `init`, if there is one. Returns its ancestor.
+    """Loads the weights of the checkpoint `init`, if there is one, and wakes its silent channels. Returns its ancestor.
 
     trained: `all`, or `norms`, which freezes all but the styles' embeddings. paintings: each style's file by its name.
     Raises UserError if the nets do not fit, or for another value of `trained`.
@@ -19,6 +20,7 @@ def start_from(net: Net, init: Path | None, trained: str, paintings: Mapping[str
         start, info = load_net(init)
         parent = ancestor(start, info)
         net.begin_from(start, lambda: start.first_embeddings(paintings, info, init))
+        wake(net)
     if trained not in ("all", "norms"):
         raise UserError(f"train={trained}: give all or norms")
     if trained == "norms":
