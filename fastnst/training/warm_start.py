@@ -20,7 +20,8 @@ def start_from(net: Net, init: Path | None, trained: str, paintings: Mapping[str
         start, info = load_net(init)
         parent = ancestor(start, info)
         net.begin_from(start, lambda: start.first_embeddings(paintings, info, init))
-        wake(net)
+        if trained == "all":  # frozen convolutions stay as they are
+            wake(net)
     if trained not in ("all", "norms"):
         raise UserError(f"train={trained}: give all or norms")
     if trained == "norms":
