@@ -26,6 +26,10 @@ from fastnst.models.transform_net import TransformNet
 AXES = 100  # principal components of a painting (as many as in Ghiasi et al. 2017): the head's input
 MOST_SIZE = 2048  # px, of the short side at which a painting is seen
 HIDDEN = 128  # the head's hidden units
+FAR = 3  # standard deviations, the farthest that the head sees a painting from the mean one
+# The dial's input to the head runs from -DIAL to DIAL. It is one among a hundred, which all embeddings are to obey: at 1
+# training hardly heeded it.
+DIAL = 4
 SAMPLES = 96  # paintings that stand for all
 SWEEPS = 3  # of `_eigh`: an exported file has some hundred nodes for each
 MOST_STRETCH = 2.5  # how much the painting's colours may stretch or shrink the predicted ones
@@ -80,9 +84,8 @@ class ArbitraryNet(StyledNet):
         style_weight: how much the paintings' style counts against the photographs' content, in units of the weight in
         training, from 1 / MOST_WEIGHT to MOST_WEIGHT; a number, or a tensor of one.
         """
-        # -4 to 4: one input among a hundred, which all embeddings are to obey. From -1 to 1 training hardly heeded it.
         logarithm = style_weight.log() if isinstance(style_weight, Tensor) else math.log(style_weight)
-        dial = pooled.new_ones(len(pooled), 1) * (4 / math.log(MOST_WEIGHT) * logarithm)
+        dial = pooled.new_ones(len(pooled), 1) * (DIAL / math.log(MOST_WEIGHT) * logarithm)
         return self.head(torch.cat([self.seen(pooled), dial], dim=1))
 
     @torch.no_grad()
@@ -110,7 +113,7 @@ class ArbitraryNet(StyledNet):
     def seen(self, pooled: Tensor) -> Tensor:
         """The head's view of paintings, (N, AXES) in -3 to 3, in standard deviations of the paintings it was trained on."""
         # Clamped, as embeddings for a painting far from all of those are of no use.
-        return ((pooled - self.mean) @ self.axes).clamp(-3, 3)
+        return ((pooled - self.mean) @ self.axes).clamp(-FAR, FAR)
 
     @property
     def surveyed(self) -> bool:
@@ -142,8 +145,8 @@ class ArbitraryNet(StyledNet):
     def sample_embeddings(self) -> list[Tensor]:
         """Those of made-up paintings: what the head sees of real ones has mean 0 and standard deviation 1, too."""
         generator = torch.Generator().manual_seed(0)
-        seen = torch.randn(SAMPLES, AXES, generator=generator).clamp(-3, 3)
-        dial = 4 * (2 * torch.rand(SAMPLES, 1, generator=generator) - 1)
+        seen = torch.randn(SAMPLES, AXES, generator=generator).clamp(-FAR, FAR)
+        dial = DIAL * (2 * torch.rand(SAMPLES, 1, generator=generator) - 1)
         return [*self.head(torch.cat([seen, dial], dim=1))]
 
     def set_numbers(self, which: Tensor, value: float) -> None:

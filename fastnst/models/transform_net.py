@@ -116,8 +116,7 @@ class TransformNet(Net):
 
     def first_embedding(self, style: str | None = None) -> Tensor:
         """The embedding, (numbers,), with which a net of several styles and of the same convolutions equals this one."""
-        norms = [module for module in self.modules() if isinstance(module, nn.InstanceNorm2d)]
-        numbers = [numbers.detach() for norm in norms for numbers in (norm.weight, norm.bias)]
+        numbers = [numbers.detach() for norm in self.instance_norms() for numbers in (norm.weight, norm.bias)]
         colors = self.layers[-1].get_parameter("bias").detach()
         parts = [*numbers, colors.new_tensor([1.0, 0, 0, 0, 1, 0, 0, 0, 1])]
         embedding = colors.new_zeros(sum(map(len, parts)) + 3)
@@ -126,14 +125,18 @@ class TransformNet(Net):
             place.copy_(part)
         return embedding
 
+    def instance_norms(self) -> list[nn.InstanceNorm2d]:
+        """From the input on."""
+        return [module for module in self.modules() if isinstance(module, nn.InstanceNorm2d)]
+
     def sample_embeddings(self) -> list[Tensor]:
         return [self.first_embedding()]
 
     @torch.no_grad()
     def reset(self, norm: int, channels: Tensor) -> None:
-        norms = [module for module in self.modules() if isinstance(module, nn.InstanceNorm2d)]
-        norms[norm].weight[channels] = 1
-        norms[norm].bias[channels] = 0
+        chosen = self.instance_norms()[norm]
+        chosen.weight[channels] = 1
+        chosen.bias[channels] = 0
 
     def fold(self, embedding: Tensor) -> "TransformNet":
         """The net itself: it has one embedding, and holds that already."""

@@ -10,7 +10,9 @@ from fastnst.training.waking import wake
 
 
 def start_from(net: Net, init: Path | None, trained: str, paintings: Mapping[str, Path]) -> str | None:
-    """Loads the weights of the checkpoint `init`, if there is one, and wakes its silent channels. Returns its ancestor.
+    """Loads the weights of the checkpoint `init`, if there is one. Returns its ancestor.
+
+    Its silent channels are woken, unless they are frozen.
 
     trained: `all`, or `norms`, which freezes all but the styles' embeddings. paintings: each style's file by its name.
     Raises UserError if the nets do not fit, or for another value of `trained`.
