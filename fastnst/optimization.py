@@ -59,7 +59,9 @@ def optimize(
     return _descend(objective, target, pixels, stepper, scheduler, steps)
 
 
-def _descend(objective: Objective, target: Tensor, pixels: Tensor, stepper, scheduler, steps: int) -> Iterator[Iterate]:
+def _descend(
+    objective: Objective, target: dict[str, Tensor], pixels: Tensor, stepper, scheduler, steps: int
+) -> Iterator[Iterate]:
     unit = objective.pixel_unit
     for step in range(steps + 1):
         evaluations = []

@@ -13,7 +13,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 from fastnst.brushwork import luminance
 from fastnst.losses.layer_names import STYLE_LAYERS
-from fastnst.losses.terms import gram_matrix, lab
+from fastnst.losses.terms import coarse_lightness, gram_matrix, lab, tone_loss
 from fastnst.losses.vgg import LossNetwork
 
 PAINTING_SIZE = 256  # px, the painting's short side in relative_style
@@ -103,6 +103,17 @@ def _quantiles(values: Tensor, count: int) -> Tensor:
     """The quantiles at (i + 1/2) / count of each row of values, (N, M). Returns (N, count)."""
     at = (torch.arange(count, device=values.device) + 0.5) * (values.shape[1] / count)
     return values.sort(1).values[:, at.long().clamp_max(values.shape[1] - 1)]
+
+
+def tone(restyled: Tensor, photograph: Tensor) -> float:
+    """How much of the result's coarse light and dark is not the photograph's: 0, none, to 1, all.
+
+    The share of the variance of its lightness, reduced 16-fold (`coarse_lightness`), that a regression on the photograph's
+    leaves (`tone_loss`); below a variance of 1 there is nothing to see. Contrast and colours do not count. A night that has
+    become day has 1, and so have clouds in an even sky. Pictures of the same size, with sides from 32 px.
+    """
+    lightness = coarse_lightness(restyled)
+    return (tone_loss(lightness, coarse_lightness(photograph)) / lightness.var(correction=0).clamp_min(1)).item()
 
 
 @torch.no_grad()

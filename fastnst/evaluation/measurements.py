@@ -19,6 +19,7 @@ from fastnst.evaluation.figures import (
     relative_content,
     strokes,
     style_distance,
+    tone,
 )
 from fastnst.evaluation.pictures import read
 from fastnst.losses import recipes
@@ -28,7 +29,7 @@ from fastnst.memory import PeakMemory
 from fastnst.timing import clock
 
 Grams = Mapping[str, Sequence[Tensor]]  # the `gram_matrices` of paintings, by name
-FIGURES = ("relative_content", "relative_style", "strokes", "palette", "motif")
+FIGURES = ("relative_content", "relative_style", "strokes", "palette", "tone", "motif")
 # Each kind under the name that checkpoints of version 0.1 have for it, whatever its class is called now.
 OBJECTIVES = {
     "fastnst.losses.Objective": Objective,
@@ -55,6 +56,7 @@ def measure(
         "relative_style": style_distance(own, grams[painting]),
         "strokes": strokes(network, restyled, paintings[painting]),
         "palette": palette(restyled, paintings[painting]),
+        "tone": tone(restyled, photograph),
         "motif": None if math.isnan(repeated) else repeated,  # JSON has no nan
     }
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fastnst.errors import UserError, is_number, is_whole
 from fastnst.losses.layer_names import STYLE_LAYERS, check_layers
 from fastnst.losses.terms import (
+    coarse_lightness,
     color_quantiles,
     content_loss,
     gram_matrix,
@@ -20,13 +21,14 @@ from fastnst.losses.terms import (
     reduced,
     reference_picture,
     style_loss,
+    tone_loss,
     total_variation,
 )
 from fastnst.losses.vgg import LossNetwork
 
 
 class Objective(nn.Module):
-    r"""content_weight * content + style_weight * style + palette_weight * palette + tv_weight * tv, each term a pure number.
+    r"""The sum of content, style, palette, tone and tv, each times its weight. Each term is a pure number.
 
     Raw losses depend on the painting (a Gram matrix's squared norm differs a hundredfold between paintings and between
     layers), on the loss network's weights and its range. So each is divided by its own natural unit:
@@ -40,6 +42,8 @@ class Objective(nn.Module):
       by each scale. At one scale a small motif everywhere is the cheapest way to match Gram matrices; at several only
       strokes and forms as large as the painting's match them.
     - palette: the squared sliced Wasserstein distance of colours in CIELab (`color_quantiles`), over their variance in
+      `reference_picture`.
+    - tone: the variance of the coarse lightness that the photograph's does not explain (`tone_loss`), over its variance in
       `reference_picture`.
     - tv: the total variation over that of `reference_picture`.
 
@@ -61,6 +65,7 @@ class Objective(nn.Module):
     content_unit: Tensor
     tv_unit: Tensor
     palette_unit: Tensor
+    tone_unit: Tensor
 
     def __init__(
         self,
@@ -72,6 +77,7 @@ class Objective(nn.Module):
         style_weight: float = 5.0,
         tv_weight: float = 0.1,
         palette_weight: float = 0.0,
+        tone_weight: float = 0.0,
         scales: Mapping[int, float] | Sequence[int] = (1,),
         median: int = 1,
     ):
@@ -87,7 +93,8 @@ class Objective(nn.Module):
             raise UserError(f"loss.scales={[*scales]}: give whole numbers from 1, such as loss.scales=[1,2,4]")
         _check_shares(scales, "loss.scales")
         self.scales = {scale: weight / sum(scales.values()) for scale, weight in scales.items() if weight > 0}
-        self.weights = {"content": content_weight, "style": style_weight, "palette": palette_weight, "tv": tv_weight}
+        self.weights = {"content": content_weight, "style": style_weight}
+        self.weights |= {"palette": palette_weight, "tone": tone_weight, "tv": tv_weight}
         for name, weight in self.weights.items():
             if not is_number(weight, 0, sys.float_info.max):
                 raise UserError(f"loss.{name}_weight={weight}: give a number from 0")
@@ -107,9 +114,13 @@ class Objective(nn.Module):
         return 16 * max(self.scales)
 
     @torch.no_grad()
-    def target(self, photographs: Tensor) -> Tensor:
-        """The content layer's features of the photographs, (N, 3, H, W) in 0-1: the target of `forward`."""
-        return self.features(photographs, [self.content_layer])[self.content_layer]
+    def target(self, photographs: Tensor) -> dict[str, Tensor]:
+        """What `forward` is to keep of photographs, (N, 3, H, W) in 0-1.
+
+        `content`: their features at the content layer. `tone`, if it has a weight: their `coarse_lightness`.
+        """
+        target = {"content": self.features(photographs, [self.content_layer])[self.content_layer]}
+        return target | ({"tone": coarse_lightness(photographs)} if self.weights["tone"] else {})
 
     def paintings(self, index: Tensor | slice = slice(None)) -> dict[str, Tensor]:
         """The `statistics` of the style images that `index` chooses."""
@@ -149,17 +160,17 @@ class Objective(nn.Module):
     def forward(
         self,
         images: Tensor,
-        target: Tensor,
+        target: Mapping[str, Tensor],
         paintings: Mapping[str, Tensor] | None = None,
         style_factor: float = 1.0,
     ) -> dict[str, Tensor]:
-        """Terms by name, each unweighted, a scalar: `total`, those of `weights` (`palette` only if it has a weight), and the
-        parts of style: `style/<layer>`, over the scales, and `style/<scale>`, over the layers.
+        """Terms by name, each unweighted, a scalar: `total`, those of `weights` (`palette` and `tone` only if they have
+        one), and the parts of style: `style/<layer>`, over the scales, and `style/<scale>`, over the layers.
 
         images: the restyled pictures, (N, 3, H, W) in 0-1. target: `target` of what they were made of.
         paintings: `statistics`, of one painting for each picture or of one for all; the (one) style image's if left out.
-        style_factor: in `total`, style and palette count so many times more against content. Its root multiplies them and
-        divides content, so that gradients keep their size.
+        style_factor: in `total`, style and palette count so many times more against content and tone. Its root multiplies
+        them and divides these, so that gradients keep their size.
         """
         paintings = self.paintings() if paintings is None else paintings
         pyramid = self.pyramid(images, {self.content_layer, *self.style_layers})
@@ -174,13 +185,15 @@ class Objective(nn.Module):
                 terms[f"style/{layer}"] += share * distance
                 terms[f"style/{scale}"] += weight * distance
         features = pyramid[1] if 1 in pyramid else self.features(images, [self.content_layer])
-        terms["content"] = self.content(features[self.content_layer], target)
+        terms["content"] = self.content(features[self.content_layer], target["content"])
         terms["style"] = sum(share * terms[f"style/{scale}"] for scale, share in self.scales.items())
         if "palette" in statistics:
             terms["palette"] = (statistics["palette"] - paintings["palette"]).square().mean() / self.palette_unit
+        if "tone" in target:
+            terms["tone"] = tone_loss(coarse_lightness(images), target["tone"]) / self.tone_unit
         terms["tv"] = self.variation(images)
         root = style_factor**0.5
-        factors = {"content": 1 / root, "style": root, "palette": root}
+        factors = {"content": 1 / root, "tone": 1 / root, "style": root, "palette": root}
         terms["total"] = sum(
             factors.get(name, 1.0) * weight * terms[name] for name, weight in self.weights.items() if name in terms
         )
@@ -192,9 +205,10 @@ class Objective(nn.Module):
         return {layer: weight / sum(weights.values()) for layer, weight in weights.items()}
 
     def measure_units(self, reference: Tensor) -> None:
-        spread = self.target(reference).var(dim=(2, 3), correction=0).mean()
+        spread = self.target(reference)["content"].var(dim=(2, 3), correction=0).mean()
         self.register_buffer("content_unit", spread, persistent=False)
         self.register_buffer("tv_unit", self.total_variation(reference), persistent=False)
+        self.register_buffer("tone_unit", coarse_lightness(reference).var(correction=0), persistent=False)
         self.register_buffer("palette_unit", color_quantiles(reference).var(dim=2).mean(), persistent=False)
 
     def features(self, images: Tensor, layers: Collection[str]) -> dict[str, Tensor]:

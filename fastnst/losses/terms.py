@@ -112,6 +112,24 @@ def lab(images: Tensor) -> Tensor:
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=1)
 
 
+def coarse_lightness(images: Tensor, scale: int = 16) -> Tensor:
+    """The lightness L of CIELab, (N, 1, H / scale, W / scale), of pictures reduced so far. images: (N, 3, H, W) in 0-1."""
+    return lab(F.avg_pool2d(_at_least_float32(images), min(scale, *images.shape[-2:])))[:, :1]
+
+
+def tone_loss(lightness: Tensor, photograph: Tensor, faint: float = 5.0) -> Tensor:
+    """The variance of a picture's lightness that the photograph's does not explain, mean over N.
+
+    That of what a linear regression on the photograph's lightness leaves. Its slope is what it may be, but not negative:
+    dark stays dark, with the painting's contrast. Differences of the photograph below `faint` explain little: a flat area
+    is to stay flat. lightness, photograph: (N, 1, H, W), in units of L. Returns a scalar.
+    """
+    y, x = (values - values.mean(dim=(2, 3), keepdim=True) for values in (lightness, photograph))
+    covariance = (x * y).mean(dim=(2, 3), keepdim=True)
+    slope = covariance.clamp_min(0) / (x.square().mean(dim=(2, 3), keepdim=True) + faint**2)
+    return (y - slope * x).square().mean()
+
+
 def color_quantiles(images: Tensor, directions: int = 32, quantiles: int = 128) -> Tensor:
     """The distribution of a picture's colours: quantiles along `directions` in CIELab.
 

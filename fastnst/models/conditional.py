@@ -130,7 +130,7 @@ class StyledNet(Net):
     @torch.no_grad()
     def reset(self, norm: int, channels: Tensor) -> None:
         start, count = sum(self.parts[: 2 * norm]), self.parts[2 * norm]
-        self.set_numbers(start + channels, 1)
+        self.set_numbers(start + channels, self.woken)
         self.set_numbers(start + count + channels, 0)
 
     @abstractmethod

@@ -15,13 +15,14 @@ class Net(nn.Module, ABC):
     """A net of one style (`TransformNet`), of several (`MultiStyleNet`) or for any painting (`ArbitraryNet`).
 
     architecture: what `fastnst.checkpoint.build` makes it from. body: the `TransformNet` with its convolutions; itself in a
-    net of one style. styles: the names to choose from. any_painting: whether it is zero-shot.
+    net of one style. styles: the names to choose from. any_painting: whether it is zero-shot. woken: see `reset`.
     An embedding has the shape (numbers,): see fastnst.models.conditional.
     """
 
     architecture: dict
     styles: Collection[str] = ()
     any_painting = False
+    woken = 1.0
 
     def name_of(self, paintings: Collection[str]) -> str:
         """What a checkpoint calls the styles that it is trained on. Raises UserError if they are more than it can learn."""
@@ -41,7 +42,7 @@ class Net(nn.Module, ABC):
 
     @abstractmethod
     def reset(self, norm: int, channels: Tensor) -> None:
-        """Gives channels, (K,), of a normalization a scale of 1 and no shift, in each style.
+        """Gives channels, (K,), of a normalization the scale `woken` and no shift, in each style.
 
         norm: its number, from the input on.
         """

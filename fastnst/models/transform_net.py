@@ -135,7 +135,7 @@ class TransformNet(Net):
     @torch.no_grad()
     def reset(self, norm: int, channels: Tensor) -> None:
         chosen = self.instance_norms()[norm]
-        chosen.weight[channels] = 1
+        chosen.weight[channels] = self.woken
         chosen.bias[channels] = 0
 
     def fold(self, embedding: Tensor) -> "TransformNet":

@@ -19,8 +19,8 @@ QUIET = 1e-3  # the share of a picture below which a channel is silent
 def wake(net: Net) -> int:
     """Lets the channels that are silent in all of a net's styles begin anew. Returns how many there were.
 
-    They get a scale of 1 and no shift, and the next convolution a weight of 0 for them: so pictures stay as they are, and
-    training reaches them. Silent on the reference picture is silent.
+    They get a scale (`Net.woken`) and no shift, and the next convolution a weight of 0 for them: so pictures stay as they
+    are, and training reaches them. Silent on the reference picture is silent.
     """
     body = net.body
     assert isinstance(body, TransformNet)  # of every `Net`

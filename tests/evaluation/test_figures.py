@@ -20,6 +20,7 @@ from fastnst.evaluation.figures import (
     relative_style,
     spots,
     strokes,
+    tone,
 )
 from fastnst.evaluation.measurements import nearest, share_own
 from fastnst.images import fit, load_rgb, to_tensor
@@ -122,6 +123,21 @@ def test_palette_rises_by_half_the_shift():
     lightness = 30 + 40 * torch.nn.functional.interpolate(noise(1, 1, 8, 8), scale_factor=8)
     one, two = (palette(gray(lightness + shift), gray(lightness)) for shift in (5, 10))
     assert two == pytest.approx(2 * one, rel=1e-3) and two == pytest.approx(10 / 2, rel=0.15)
+
+
+def test_tone(samples):
+    # Stretched to full contrast: faint differences explain little.
+    photograph = ((samples[0][..., :160, :240] - 0.5) * 3 + 0.5).clamp(0, 1)
+    assert tone(photograph, photograph) < 0.02
+    assert tone(0.3 + 0.4 * photograph.flip(1), photograph) < 0.1  # less contrast, other colours
+    assert tone(1 - photograph, photograph) == pytest.approx(1)  # night for day
+    grain = photograph + 0.2 * (torch.arange(240) % 2 - 0.5)
+    assert tone(grain, photograph) < 0.1  # strokes are no clouds
+    flat = torch.full((1, 3, 160, 240), 0.5)
+    clouds = flat + 0.2 * torch.sin(torch.arange(240) / 20)
+    assert tone(clouds, flat) == pytest.approx(1) and tone(flat, flat) == 0
+    half = (flat + 0.2 * (torch.arange(240) < 120) - 0.1, clouds)  # the photograph's light and dark, and as much of clouds
+    assert 0.2 < tone((half[0] + half[1]) / 2, half[0]) < 0.7
 
 
 def dots(spacing: float, height: int = 192, width: int = 256) -> torch.Tensor:

@@ -9,7 +9,14 @@ import torch
 from fastnst.data.files import sample_photographs
 from fastnst.errors import UserError
 from fastnst.losses.objective import Objective
-from fastnst.losses.terms import color_quantiles, median_filtered, reference_picture, style_loss
+from fastnst.losses.terms import (
+    coarse_lightness,
+    color_quantiles,
+    median_filtered,
+    reference_picture,
+    style_loss,
+    tone_loss,
+)
 from fastnst.losses.vgg import LossNetwork
 
 
@@ -28,15 +35,17 @@ def test_the_painting_itself_has_no_style_loss_and_the_photograph_no_content_los
 def test_terms_add_up(network):
     objective = Objective(
         network, [torch.rand(1, 3, 48, 64)], style_layers={"relu1_2": 1, "relu3_3": 3},
-        content_weight=2, style_weight=7, tv_weight=0.5, palette_weight=3,
+        content_weight=2, style_weight=7, tv_weight=0.5, palette_weight=3, tone_weight=4,
     )  # fmt: skip
     pictures, target = torch.rand(2, 3, 32, 32), objective.target(torch.rand(2, 3, 32, 32))
     terms = objective(pictures, target)
     assert terms["style"].item() == pytest.approx((terms["style/relu1_2"] + 3 * terms["style/relu3_3"]).item() / 4)
     assert terms["style"].item() == pytest.approx(terms["style/1"].item())
-    total = 2 * terms["content"] + 7 * terms["style"] + 0.5 * terms["tv"] + 3 * terms["palette"]
+    total = 2 * terms["content"] + 4 * terms["tone"] + 7 * terms["style"] + 0.5 * terms["tv"] + 3 * terms["palette"]
     assert terms["total"].item() == pytest.approx(total.item())
-    total = 2 / 3 * terms["content"] + 3 * (7 * terms["style"] + 3 * terms["palette"]) + 0.5 * terms["tv"]
+    total = (
+        (2 * terms["content"] + 4 * terms["tone"]) / 3 + 3 * (7 * terms["style"] + 3 * terms["palette"]) + 0.5 * terms["tv"]
+    )
     assert objective(pictures, target, style_factor=9)["total"].item() == pytest.approx(total.item())
 
 
@@ -65,7 +74,9 @@ def test_style_at_several_scales_against_loops(network):
     """The style term over scales and layers, the means over 2 x 2 px and all sums written out in float64."""
     painting, picture = torch.rand(1, 3, 40, 48), torch.rand(1, 3, 32, 40)
     layers, scales = {"relu1_2": 1.0, "relu2_2": 3.0}, {1: 1.0, 2: 0.5}
-    terms = Objective(network, [painting], style_layers=layers, scales=scales)(picture, torch.zeros(1, 256, 8, 10))
+    terms = Objective(network, [painting], style_layers=layers, scales=scales)(
+        picture, {"content": torch.zeros(1, 256, 8, 10)}
+    )
 
     def grams(image):
         found = {}
@@ -93,7 +104,7 @@ def test_style_at_several_scales_against_loops(network):
 def test_a_picture_too_small_for_the_scales_is_refused(network):
     objective = Objective(network, [torch.rand(1, 3, 64, 64)], scales=[1, 4])
     with pytest.raises(UserError, match="64 px"):
-        objective(torch.rand(1, 3, 48, 80), torch.zeros(1, 256, 12, 20))
+        objective(torch.rand(1, 3, 48, 80), {"content": torch.zeros(1, 256, 12, 20)})
 
 
 def test_palette_sees_colours_and_not_where_they_are(network):
@@ -108,6 +119,41 @@ def test_palette_sees_colours_and_not_where_they_are(network):
     # All colours moved by one vector: in every direction the quantiles move by its length there.
     moved = color_quantiles(painting) + 10.0
     assert (moved - color_quantiles(painting)).square().mean().item() == pytest.approx(100, rel=1e-3)
+
+
+def test_tone_against_loops(network):
+    """Lightness, its means over 16 x 16 px and the regression written out in float64."""
+    picture, photograph = torch.rand(2, 3, 64, 80), torch.rand(2, 3, 64, 80).cumsum(3) / 80
+    objective = Objective(network, [torch.rand(1, 3, 64, 64)], tone_weight=1.0)
+
+    def lightness(image):
+        found = np.zeros((4, 5))
+        for row, column in itertools.product(range(4), range(5)):
+            r, g, b = image[:, 16 * row : 16 * row + 16, 16 * column : 16 * column + 16].double().mean((1, 2)).tolist()
+            linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (r, g, b)]
+            luminance = 0.212671 * linear[0] + 0.715160 * linear[1] + 0.072169 * linear[2]
+            found[row, column] = 116 * luminance ** (1 / 3) - 16
+        return found - found.mean()
+
+    unexplained = []
+    for y, x in zip(map(lightness, picture), map(lightness, photograph), strict=True):
+        slope = max(0, (x * y).mean() / ((x * x).mean() + 25))
+        unexplained.append(((y - slope * x) ** 2).mean())
+    unit = coarse_lightness(reference_picture()).var(correction=0).item()
+    tone = objective(picture, objective.target(photograph))["tone"].item()
+    assert tone == pytest.approx(sum(unexplained) / 2 / unit, rel=1e-3)
+
+
+def test_tone_sees_light_and_dark_exchanged_and_clouds_in_a_flat_area():
+    columns = torch.linspace(20, 80, 9).expand(1, 1, 9, 9)
+    clouds = columns.transpose(2, 3)
+    whole = columns.var(correction=0).item()
+    assert tone_loss(0.4 * columns + 30, columns).item() < 0.01 * whole  # less contrast is no fault
+    assert tone_loss(90 - columns, columns).item() == pytest.approx(whole)
+    assert tone_loss(clouds, columns).item() == pytest.approx(whole)
+    assert tone_loss(clouds, torch.full_like(columns, 50)).item() == pytest.approx(whole)
+    faint = 50 + 0.01 * (clouds - 50)  # they are not to be enlarged
+    assert tone_loss(clouds, faint).item() > 0.9 * whole
 
 
 def test_units_do_not_depend_on_the_loss_networks_scale(network):
@@ -145,7 +191,7 @@ def test_content_unit_suits_photographs(network):
     "arguments",
     [{"content_layer": "relu9_9"}, {"style_layers": {"relu9_9": 1}}, {"style_layers": {"relu1_2": 0.0}},
      {"style_layers": {"relu1_2": 1.0, "relu2_2": -1.0}}, {"scales": []}, {"scales": [0]}, {"scales": [1.5]},
-     {"scales": {1: 0.0}}, {"scales": {1: 1.0, 2: -1.0}}, {"palette_weight": -1}],
+     {"scales": {1: 0.0}}, {"scales": {1: 1.0, 2: -1.0}}, {"palette_weight": -1}, {"tone_weight": -1}],
 )  # fmt: skip
 def test_wrong_layers_scales_and_weights_are_refused(network, arguments):
     with pytest.raises(UserError):
@@ -158,6 +204,9 @@ def test_the_objective_compares_each_picture_with_its_own_painting():
     objective, images = Objective(network, paintings), torch.cat([p[..., :32, :32] for p in paintings])
     target = objective.target(images)
     crossed, own = (objective(images, target, objective.paintings(torch.tensor(i)))["style"] for i in ((1, 0), (0, 1)))
-    one = [Objective(network, [p])(images[i : i + 1], target[i : i + 1])["style"] for i, p in enumerate(paintings)]
+    one = [
+        Objective(network, [p])(images[i : i + 1], {"content": target["content"][i : i + 1]})["style"]
+        for i, p in enumerate(paintings)
+    ]
     assert own.item() == pytest.approx(sum(one).item() / 2, rel=1e-4)
     assert crossed > 2 * own
