@@ -106,7 +106,8 @@ def lab(images: Tensor) -> Tensor:
     to_xyz = torch.tensor(
         [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
     ).to(linear, non_blocking=True)  # a GPU is not waited for
-    xyz = torch.einsum("ij,njhw->nihw", to_xyz / to_xyz.sum(1, keepdim=True), linear)
+    with torch.autocast(images.device.type, enabled=False):  # half precision would round L to steps of a half
+        xyz = torch.einsum("ij,njhw->nihw", to_xyz / to_xyz.sum(1, keepdim=True), linear)
     cubic, edge = xyz.clamp_min(216 / 24389) ** (1 / 3), xyz * (24389 / 27 / 116) + 16 / 116
     x, y, z = torch.where(xyz > 216 / 24389, cubic, edge).unbind(1)
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=1)

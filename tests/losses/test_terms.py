@@ -121,6 +121,14 @@ def test_isotropic_total_variation_against_loops():
     assert flat.grad.isfinite().all()
 
 
+def test_lab_is_as_exact_in_mixed_precision():
+    picture = torch.rand(1, 3, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = lab(picture)
+    assert mixed.dtype == torch.float32
+    torch.testing.assert_close(mixed, lab(picture))
+
+
 def test_lab_is_scikit_images():
     colors = torch.rand(1, 3, 30, 20, generator=torch.Generator().manual_seed(0))
     colors[..., :2] = torch.tensor([0.0, 1.0])
