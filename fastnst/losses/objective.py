@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fastnst.errors import UserError, is_number, is_whole
 from fastnst.losses.layer_names import STYLE_LAYERS, check_layers
 from fastnst.losses.terms import (
-    coarse_lightness,
+    coarse_colors,
     color_quantiles,
     content_loss,
     gram_matrix,
@@ -43,8 +43,8 @@ class Objective(nn.Module):
       strokes and forms as large as the painting's match them.
     - palette: the squared sliced Wasserstein distance of colours in CIELab (`color_quantiles`), over their variance in
       `reference_picture`.
-    - tone: the variance of the coarse lightness that the photograph's does not explain (`tone_loss`), over its variance in
-      `reference_picture`.
+    - tone: the variance of the coarse colours that the photograph's do not explain (`tone_loss`), over that of the
+      lightness in `reference_picture`.
     - tv: the total variation over that of `reference_picture`.
 
     G, phi's distance and tv are means over positions, so none depends on the picture's size. One pair of weights therefore
@@ -117,10 +117,10 @@ class Objective(nn.Module):
     def target(self, photographs: Tensor) -> dict[str, Tensor]:
         """What `forward` is to keep of photographs, (N, 3, H, W) in 0-1.
 
-        `content`: their features at the content layer. `tone`, if it has a weight: their `coarse_lightness`.
+        `content`: their features at the content layer. `tone`, if it has a weight: their `coarse_colors`.
         """
         target = {"content": self.features(photographs, [self.content_layer])[self.content_layer]}
-        return target | ({"tone": coarse_lightness(photographs)} if self.weights["tone"] else {})
+        return target | ({"tone": coarse_colors(photographs)} if self.weights["tone"] else {})
 
     def paintings(self, index: Tensor | slice = slice(None)) -> dict[str, Tensor]:
         """The `statistics` of the style images that `index` chooses."""
@@ -190,7 +190,7 @@ class Objective(nn.Module):
         if "palette" in statistics:
             terms["palette"] = (statistics["palette"] - paintings["palette"]).square().mean() / self.palette_unit
         if "tone" in target:
-            terms["tone"] = tone_loss(coarse_lightness(images), target["tone"]) / self.tone_unit
+            terms["tone"] = tone_loss(coarse_colors(images), target["tone"]) / self.tone_unit
         terms["tv"] = self.variation(images)
         root = style_factor**0.5
         factors = {"content": 1 / root, "tone": 1 / root, "style": root, "palette": root}
@@ -208,7 +208,7 @@ class Objective(nn.Module):
         spread = self.target(reference)["content"].var(dim=(2, 3), correction=0).mean()
         self.register_buffer("content_unit", spread, persistent=False)
         self.register_buffer("tv_unit", self.total_variation(reference), persistent=False)
-        self.register_buffer("tone_unit", coarse_lightness(reference).var(correction=0), persistent=False)
+        self.register_buffer("tone_unit", coarse_colors(reference)[:, 0].var(correction=0), persistent=False)
         self.register_buffer("palette_unit", color_quantiles(reference).var(dim=2).mean(), persistent=False)
 
     def features(self, images: Tensor, layers: Collection[str]) -> dict[str, Tensor]:

@@ -113,22 +113,27 @@ def lab(images: Tensor) -> Tensor:
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=1)
 
 
-def coarse_lightness(images: Tensor, scale: int = 16) -> Tensor:
-    """The lightness L of CIELab, (N, 1, H / scale, W / scale), of pictures reduced so far. images: (N, 3, H, W) in 0-1."""
-    return lab(F.avg_pool2d(_at_least_float32(images), min(scale, *images.shape[-2:])))[:, :1]
+def coarse_colors(images: Tensor, scale: int = 16) -> Tensor:
+    """CIELab, (N, 3, H / scale, W / scale), of pictures reduced so far. images: (N, 3, H, W) in 0-1."""
+    return lab(F.avg_pool2d(_at_least_float32(images), min(scale, *images.shape[-2:])))
 
 
-def tone_loss(lightness: Tensor, photograph: Tensor, faint: float = 5.0) -> Tensor:
-    """The variance of a picture's lightness that the photograph's does not explain, mean over N.
+def tone_loss(colors: Tensor, photograph: Tensor, faint: float = 5.0) -> Tensor:
+    """The variance of a picture's colours that the photograph's do not explain, the sum of L, a and b, mean over N.
 
-    That of what a linear regression on the photograph's lightness leaves. Its slope is what it may be, but not negative:
-    dark stays dark, with the painting's contrast. Differences of the photograph below `faint` explain little: a flat area
-    is to stay flat. lightness, photograph: (N, 1, H, W), in units of L. Returns a scalar.
+    That of what linear regressions on the photograph leave. L depends on the photograph's L alone, and never falls with it:
+    dark stays dark, at the painting's contrast. a and b may depend on all three: one hue becomes another, but what has one
+    hue is not to have several. Differences of the photograph below `faint` explain little: a flat area is to stay flat.
+    colors, photograph: (N, 3, H, W), in units of Lab. Returns a scalar.
     """
-    y, x = (values - values.mean(dim=(2, 3), keepdim=True) for values in (lightness, photograph))
-    covariance = (x * y).mean(dim=(2, 3), keepdim=True)
-    slope = covariance.clamp_min(0) / (x.square().mean(dim=(2, 3), keepdim=True) + faint**2)
-    return (y - slope * x).square().mean()
+    y, x = (values.flatten(2) - values.flatten(2).mean(dim=2, keepdim=True) for values in (colors, photograph))
+    with torch.autocast(x.device.type, enabled=False):
+        spread = x @ x.transpose(1, 2) / x.shape[2] + faint**2 * torch.eye(3, device=x.device, dtype=x.dtype)
+        shared = y @ x.transpose(1, 2) / x.shape[2]
+        slope = (shared[:, :1, :1] / spread[:, :1, :1]).clamp_min(0)
+        hues = torch.linalg.solve(spread, shared[:, 1:], left=False)
+        explained = torch.cat([slope * x[:, :1], hues @ x], dim=1)
+    return (y - explained).square().sum(1).mean()
 
 
 def color_quantiles(images: Tensor, directions: int = 32, quantiles: int = 128) -> Tensor:

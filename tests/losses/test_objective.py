@@ -10,8 +10,9 @@ from fastnst.data.files import sample_photographs
 from fastnst.errors import UserError
 from fastnst.losses.objective import Objective
 from fastnst.losses.terms import (
-    coarse_lightness,
+    coarse_colors,
     color_quantiles,
+    lab,
     median_filtered,
     reference_picture,
     style_loss,
@@ -122,38 +123,46 @@ def test_palette_sees_colours_and_not_where_they_are(network):
 
 
 def test_tone_against_loops(network):
-    """Lightness, its means over 16 x 16 px and the regression written out in float64."""
+    """Means over 16 x 16 px, CIELab and the regressions in float64."""
     picture, photograph = torch.rand(2, 3, 64, 80), torch.rand(2, 3, 64, 80).cumsum(3) / 80
     objective = Objective(network, [torch.rand(1, 3, 64, 64)], tone_weight=1.0)
 
-    def lightness(image):
-        found = np.zeros((4, 5))
+    def colors(image):
+        found = np.zeros((4, 5, 3))
         for row, column in itertools.product(range(4), range(5)):
-            r, g, b = image[:, 16 * row : 16 * row + 16, 16 * column : 16 * column + 16].double().mean((1, 2)).tolist()
-            linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (r, g, b)]
-            luminance = 0.212671 * linear[0] + 0.715160 * linear[1] + 0.072169 * linear[2]
-            found[row, column] = 116 * luminance ** (1 / 3) - 16
-        return found - found.mean()
+            block = image[:, 16 * row : 16 * row + 16, 16 * column : 16 * column + 16].double().mean((1, 2))
+            found[row, column] = lab(block.view(1, 3, 1, 1)).flatten().tolist()
+        found = found.reshape(20, 3)
+        return found - found.mean(0)
 
-    unexplained = []
-    for y, x in zip(map(lightness, picture), map(lightness, photograph), strict=True):
-        slope = max(0, (x * y).mean() / ((x * x).mean() + 25))
-        unexplained.append(((y - slope * x) ** 2).mean())
-    unit = coarse_lightness(reference_picture()).var(correction=0).item()
+    unexplained = 0.0
+    for y, x in zip(map(colors, picture), map(colors, photograph), strict=True):
+        slope = max(0, (x[:, 0] * y[:, 0]).mean() / ((x[:, 0] ** 2).mean() + 25))
+        unexplained += ((y[:, 0] - slope * x[:, 0]) ** 2).mean()
+        hues = np.linalg.inv(x.T @ x / 20 + 25 * np.eye(3)) @ (x.T @ y[:, 1:] / 20)
+        unexplained += ((y[:, 1:] - x @ hues) ** 2).sum(1).mean()
+    unit = coarse_colors(reference_picture())[:, 0].var(correction=0).item()
     tone = objective(picture, objective.target(photograph))["tone"].item()
-    assert tone == pytest.approx(sum(unexplained) / 2 / unit, rel=1e-3)
+    assert tone == pytest.approx(unexplained / 2 / unit, rel=1e-3)
 
 
 def test_tone_sees_light_and_dark_exchanged_and_clouds_in_a_flat_area():
-    columns = torch.linspace(20, 80, 9).expand(1, 1, 9, 9)
-    clouds = columns.transpose(2, 3)
+    columns, flat = torch.linspace(20, 80, 9).expand(1, 1, 9, 9), torch.full((1, 1, 9, 9), 50.0)
+    clouds, gray = columns.transpose(2, 3), torch.zeros(1, 1, 9, 9)
     whole = columns.var(correction=0).item()
-    assert tone_loss(0.4 * columns + 30, columns).item() < 0.01 * whole  # less contrast is no fault
-    assert tone_loss(90 - columns, columns).item() == pytest.approx(whole)
-    assert tone_loss(clouds, columns).item() == pytest.approx(whole)
-    assert tone_loss(clouds, torch.full_like(columns, 50)).item() == pytest.approx(whole)
-    faint = 50 + 0.01 * (clouds - 50)  # they are not to be enlarged
-    assert tone_loss(clouds, faint).item() > 0.9 * whole
+
+    def tone(colors, photograph):
+        return tone_loss(torch.cat(colors, 1), torch.cat(photograph, 1)).item() / whole
+
+    slope = [columns, gray, gray]
+    assert tone([0.4 * columns + 30, gray, gray], slope) < 0.01  # less contrast is no fault
+    assert tone([90 - columns, gray, gray], slope) == pytest.approx(1)
+    assert tone([clouds, gray, gray], slope) == pytest.approx(1)
+    assert tone([clouds, gray, gray], [flat, gray, gray]) == pytest.approx(1)
+    assert tone([clouds, gray, gray], [50 + 0.01 * (clouds - 50), gray, gray]) > 0.9  # what is faint is not to be enlarged
+    assert tone([flat, clouds, gray], [flat, gray, gray]) == pytest.approx(1)  # clouds of another hue
+    assert tone([flat, -clouds, clouds], [flat, gray, clouds]) < 0.01  # other hues, each in its place
+    assert tone([flat, columns, gray], slope) < 0.01  # a hue for what is dark
 
 
 def test_units_do_not_depend_on_the_loss_networks_scale(network):
