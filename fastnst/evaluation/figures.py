@@ -13,7 +13,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 from fastnst.brushwork import luminance
 from fastnst.losses.layer_names import STYLE_LAYERS
-from fastnst.losses.terms import coarse_colors, gram_matrix, lab
+from fastnst.losses.terms import coarse_colors, gram_matrix, lab, rising
 from fastnst.losses.vgg import LossNetwork
 
 PAINTING_SIZE = 256  # px, the painting's short side in relative_style
@@ -108,14 +108,14 @@ def _quantiles(values: Tensor, count: int) -> Tensor:
 def tone(restyled: Tensor, photograph: Tensor) -> float:
     """How much of the result's coarse light and dark is not the photograph's: 0, none, to 1, all.
 
-    The share of the variance of its lightness, reduced 16-fold, that a linear regression on the photograph's leaves, with
-    no negative slope; of it, differences below 5 explain little, and of the result's a variance below 1 is not seen.
+    The share of the variance of its lightness, reduced 16-fold, that a linear regression on the photograph's leaves
+    (`rising`); a variance below 1 is not seen.
     Contrast and colours do not count. A night that has become day has 1, and so have clouds in an even sky. Pictures of the
     same size, with sides from 32 px.
     """
-    y, x = (lightness - lightness.mean() for lightness in (coarse_colors(p)[:, 0] for p in (restyled, photograph)))
-    slope = ((x * y).mean() / (x.square().mean() + 5**2)).clamp_min(0)
-    return ((y - slope * x).square().mean() / y.square().mean().clamp_min(1)).item()
+    y, x = (coarse_colors(picture)[:, :1].flatten(2) for picture in (restyled, photograph))
+    y, x = y - y.mean(), x - x.mean()
+    return ((y - rising(y, x)).square().mean() / y.square().mean().clamp_min(1)).item()
 
 
 @torch.no_grad()

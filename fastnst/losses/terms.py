@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+FAINT = 5.0  # units of Lab: a flat area of a photograph differs no more
+
 
 def content_loss(features: Tensor, target: Tensor) -> Tensor:
     """Squared distance of features, ||phi(y) - phi(x)||^2 / (C H W), mean over N (section 3.2, feature reconstruction loss).
@@ -118,21 +120,28 @@ def coarse_colors(images: Tensor, scale: int = 16) -> Tensor:
     return lab(F.avg_pool2d(_at_least_float32(images), min(scale, *images.shape[-2:])))
 
 
-def tone_loss(colors: Tensor, photograph: Tensor, faint: float = 5.0) -> Tensor:
+def rising(y: Tensor, x: Tensor) -> Tensor:
+    """What a linear regression on x, whose slope is not negative, explains of y: both (N, 1, M), of mean 0, in units of Lab.
+
+    Differences below FAINT explain little.
+    """
+    slope = (x * y).mean(dim=2, keepdim=True) / (x.square().mean(dim=2, keepdim=True) + FAINT**2)
+    return slope.clamp_min(0) * x
+
+
+def tone_loss(colors: Tensor, photograph: Tensor) -> Tensor:
     """The variance of a picture's colours that the photograph's do not explain, the sum of L, a and b, mean over N.
 
     That of what linear regressions on the photograph leave. L depends on the photograph's L alone, and never falls with it:
     dark stays dark, at the painting's contrast. a and b may depend on all three: one hue becomes another, but what has one
-    hue is not to have several. Differences of the photograph below `faint` explain little: a flat area is to stay flat.
+    hue is not to have several. Differences of the photograph below FAINT explain little: a flat area is to stay flat.
     colors, photograph: (N, 3, H, W), in units of Lab. Returns a scalar.
     """
     y, x = (values.flatten(2) - values.flatten(2).mean(dim=2, keepdim=True) for values in (colors, photograph))
     with torch.autocast(x.device.type, enabled=False):
-        spread = x @ x.transpose(1, 2) / x.shape[2] + faint**2 * torch.eye(3, device=x.device, dtype=x.dtype)
-        shared = y @ x.transpose(1, 2) / x.shape[2]
-        slope = (shared[:, :1, :1] / spread[:, :1, :1]).clamp_min(0)
-        hues = torch.linalg.solve(spread, shared[:, 1:], left=False)
-        explained = torch.cat([slope * x[:, :1], hues @ x], dim=1)
+        spread = x @ x.transpose(1, 2) / x.shape[2] + FAINT**2 * torch.eye(3, device=x.device, dtype=x.dtype)
+        hues = torch.linalg.solve(spread, y[:, 1:] @ x.transpose(1, 2) / x.shape[2], left=False)
+        explained = torch.cat([rising(y[:, :1], x[:, :1]), hues @ x], dim=1)
     return (y - explained).square().sum(1).mean()
 
 
