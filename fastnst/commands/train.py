@@ -52,7 +52,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     check_whole(cfg, LEAST)
     check_flags(cfg, "compile")
     check_numbers(cfg, {"stability.weight": (0, 1e6), "stability.noise": (0, 1), "style.size": (16, MOST_SIZE)})
-    check_numbers(cfg, {"brushwork": (0, MOST_BRUSHWORK)})
+    check_numbers(cfg, {"brushwork": (0, MOST_BRUSHWORK), "embedding_rate": (0, 1e6)})
     if cfg.stability.weight > 0 and cfg.data.size < 2 * cfg.stability.shift + 32:
         raise UserError(
             f"stability.shift={cfg.stability.shift}: data.size={cfg.data.size} leaves too little of a crop moved so far"
@@ -95,7 +95,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
     check_optimizer(optimizer)
     for part in (net, objective, objective.loss_network) if cfg.compile else ():
         part.compile()
-    module = MODULES[type(net)](net, objective, optimizer, schedule, info, dict(cfg.stability), style_images, cfg.brushwork)
+    options = (dict(cfg.stability), style_images, cfg.brushwork, cfg.embedding_rate)
+    module = MODULES[type(net)](net, objective, optimizer, schedule, info, *options)
 
     trainer = instantiate(
         cfg.trainer,

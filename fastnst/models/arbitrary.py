@@ -52,7 +52,6 @@ class ArbitraryNet(StyledNet):
 
     kind = "arbitrary"
     any_painting = True
-    woken = 0.1  # each step pulls at the next convolution for other paintings: at 1 the first hundred steps undo the net
     mean: Tensor
     axes: Tensor
 

@@ -75,6 +75,7 @@ class StyledNet(Net):
     """
 
     kind: str  # the value of `architecture` that says which of the classes below it is
+    woken = 0.1  # each step pulls at the next convolution for other styles: at 1 the first hundred steps undo the net
 
     def __init__(self, width: int = 16, upsample: str = "nearest"):
         super().__init__()

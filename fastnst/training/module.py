@@ -22,9 +22,6 @@ from fastnst.models.net import Net
 from fastnst.models.transform_net import TransformNet
 
 RIM = 8  # px
-# Factor of an embedding's learning rate. Its numbers are near 1 where weights are near 0.05, and only the pictures of its
-# style update them. docs/notebook.md has what that gains.
-EMBEDDING_RATE = 20
 Condition = tuple[Tensor | float | None, ...]  # a net's inputs beside the photographs
 Paintings = Mapping[str, Tensor] | None  # `Objective.statistics`; None: the objective's own
 REDUCED = 0.6  # the smallest part of their size at which paintings train a zero-shot net
@@ -40,6 +37,8 @@ class StyleTransfer(pl.LightningModule):
     brushwork: strength of the faint strokes that photographs get, in levels of 255 (fastnst/brushwork.py). In training it is
         drawn for each step from 0 to twice that, so that it is a dial afterwards. They count as content: against a target
         without them a net learns to wipe them out.
+    embedding_rate: in a net of several styles, the factor of the embeddings' learning rate. Their numbers are near 1 where
+        weights are near 0.05, and only the pictures of its style update one. docs/notebook.md has what that gains.
     info: what is written into checkpoints beside the weights (style, objective, version): plain JSON-like values.
 
     Checkpoints hold the net alone: the loss network and the style's Gram matrices are non-persistent buffers.
@@ -55,6 +54,7 @@ class StyleTransfer(pl.LightningModule):
         stability: Mapping[str, float],
         style_images: Mapping[str, Tensor],
         brushwork: float = 0.0,
+        embedding_rate: float = 20.0,
     ):
         super().__init__()
         # Channels-last is the layout that CPU and GPU convolutions are fastest in.
@@ -62,6 +62,7 @@ class StyleTransfer(pl.LightningModule):
         self.objective = objective.to(memory_format=torch.channels_last)
         self.make_optimizer, self.make_schedule, self.info = optimizer, schedule, info
         self.stability, self.style_images, self.brushwork = stability, style_images, brushwork
+        self.embedding_rate = embedding_rate
 
     def condition(self, batch: dict) -> tuple[Condition, Paintings]:
         """The net's inputs beside a batch's photographs, and the statistics of their paintings."""
@@ -156,7 +157,7 @@ class ManyStyles(StyleTransfer):
         return (styles,), self.objective.paintings(styles)
 
     def parameter_groups(self) -> list[dict]:
-        embeddings = {"params": [self.net.embeddings], "rate": EMBEDDING_RATE}
+        embeddings = {"params": [self.net.embeddings], "rate": self.embedding_rate}
         weights = [weight for weight in self.net.body.parameters() if weight.requires_grad]
         return [{"params": weights}, embeddings] if weights else [embeddings]
 

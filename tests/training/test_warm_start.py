@@ -1,11 +1,13 @@
 """Trainings that begin at another net's weights."""
 
+import pytest
 import torch
 from conftest import ROOT
 
 from fastnst.checkpoint import load_net, load_style
 from fastnst.commands.entry import infer, train
 from fastnst.losses.terms import reference_picture
+from fastnst.models.conditional import MultiStyleNet
 from fastnst.models.transform_net import TransformNet
 from fastnst.training.warm_start import start_from
 
@@ -41,6 +43,23 @@ def test_an_embedding_of_ones_own_begins_at_the_predicted_one(command, small_tra
     assert all(torch.equal(weight, start.net.body.state_dict()[name]) for name, weight in net.body.state_dict().items())
     moved = (net.embeddings[0] - start.embedding).abs().max()
     assert 0.01 < moved < 0.3  # six steps of at most 0.04 from where it began
+
+
+def test_several_begin_at_their_predictions_and_embeddings_learn_faster(command, several, paintings, tmp_path):
+    few = [argument for argument in several if not argument.startswith("model")]
+    files = {name: paintings / f"{number}.png" for number, name in enumerate("ab")}
+    for rate in (60, 5):
+        schedule = "optimizer.schedule._target_=fastnst.training.schedules.constant"
+        faster = (f"embedding_rate={rate}", schedule, "stability.weight=0", "trainer.max_steps=1", "out=both.safetensors")
+        status, _, err = command(train, "experiment=several", *few, *faster)
+        assert status == 0, err
+        net, _ = load_net(tmp_path / "both.safetensors")
+        expected = MultiStyleNet(["a", "b"], 32, "antialiased")
+        start_from(expected, SHIPPED, "all", files)
+        weights = expected.body.state_dict()
+        moved = max((weight - weights[name]).abs().max().item() for name, weight in net.body.state_dict().items())
+        assert moved == pytest.approx(1e-4, rel=0.01)  # Adam's first step is its learning rate
+        assert (net.embeddings - expected.embeddings).abs().max().item() == pytest.approx(rate * 1e-4, rel=0.01)
 
 
 def test_a_net_of_ones_own_begins_on_the_shipped_one(command, small_training, tmp_path):
