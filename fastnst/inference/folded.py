@@ -77,9 +77,8 @@ def _shifts(net: TransformNet) -> TransformNet:
     The net itself would enlarge what rounding leaves between px, up to 300 times a layer: on some CPUs to other colours.
     """
     net = copy.deepcopy(net)
-    for norm in net.modules():
-        if isinstance(norm, nn.InstanceNorm2d):
-            norm.weight.data.zero_()
+    for norm in net.instance_norms():
+        nn.init.zeros_(norm.weight)
     return net
 
 

@@ -56,7 +56,7 @@ def test_what_one_style_of_several_uses_stays():
     silence(net.embeddings, net, 1, 2)
     before = net.embeddings.detach().clone()
     assert wake(net) == 1
-    assert (net.embeddings[:, 8 + 2] == net.woken).all() and (net.embeddings[:, 8 + 8 + 2] == 0).all()
+    assert (net.embeddings[:, 8 + 2] == 0.1).all() and (net.embeddings[:, 8 + 8 + 2] == 0).all()
     changed = (net.embeddings != before).any(0).nonzero().flatten().tolist()
     assert changed == [8 + 2, 8 + 8 + 2]
 
