@@ -26,6 +26,7 @@ from fastnst.models.transform_net import TransformNet
 AXES = 100  # principal components of a painting (as many as in Ghiasi et al. 2017): the head's input
 MOST_SIZE = 2048  # px, of the short side at which a painting is seen
 HIDDEN = 128  # the head's hidden units
+LEAST_SPREAD = 0.05  # of the largest: no axis of `Whitened` is stretched further
 FAR = 3  # standard deviations, the farthest that the head sees a painting from the mean one
 # The dial's input to the head runs from -DIAL to DIAL. It is one among a hundred, which all embeddings are to obey: at 1
 # training hardly heeded it.
@@ -44,7 +45,8 @@ class ArbitraryNet(StyledNet):
     is trained: the checkpoint stays small, and training needs no second network.
 
     The pooled features of all paintings have most in common. So the head's input is whitened: the difference from the mean
-    painting along the principal axes, in standard deviations. See `survey`. docs/notebook.md has what that gains.
+    painting along the principal axes, in standard deviations. See `survey`. Its hidden units are whitened
+    too: see `Whitened`. docs/notebook.md has what both gain.
 
     The head's last input is the style weight, which training draws at random (Babaeizadeh and Ghiasi 2020): so it can be
     chosen afterwards.
@@ -59,10 +61,10 @@ class ArbitraryNet(StyledNet):
         super().__init__(width, upsample)
         self.register_buffer("mean", torch.zeros(POOLED))
         self.register_buffer("axes", torch.zeros(POOLED, AXES))
-        self.head = nn.Sequential(nn.Linear(AXES + 1, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, self.numbers))
+        self.head = nn.Sequential(nn.Linear(AXES + 1, HIDDEN), nn.ReLU(), Whitened(HIDDEN, self.numbers))
         with torch.no_grad():  # at first every painting has nearly the same embedding
-            self.head[2].get_parameter("weight").mul_(0.1)
-            self.head[2].get_parameter("bias").copy_(self.neutral)
+            self.last.weight.mul_(0.1)
+            self.last.bias.copy_(self.neutral)
         self.head[0].register_load_state_dict_pre_hook(_without_dial)
         self.architecture = {"kind": self.kind, "width": width, "upsample": upsample}
 
@@ -133,6 +135,19 @@ class ArbitraryNet(StyledNet):
         self.mean.copy_(pooled.mean(0))
         self.axes.copy_((axes[:AXES] / spread[:AXES, None]).T)
 
+    @property
+    def last(self) -> "Whitened":
+        """The head's last layer."""
+        last = self.head[2]
+        assert isinstance(last, Whitened)
+        return last
+
+    @torch.no_grad()
+    def whiten(self, pooled: Tensor) -> None:
+        """Whitens what the head's last layer sees of paintings, (P, 1920). What is predicted stays as it was."""
+        draws = torch.rand(len(pooled), 1, generator=torch.Generator().manual_seed(0)).to(pooled)
+        self.last.whiten(self.head[:2](torch.cat([self.seen(pooled), DIAL * (2 * draws - 1)], dim=1)))
+
     def first_embedding(self, style: str | None = None) -> Tensor:
         """The prediction for the mean painting."""
         return self.predict(self.mean[None])[0].detach()
@@ -150,9 +165,8 @@ class ArbitraryNet(StyledNet):
         return [*self.head(torch.cat([seen, dial], dim=1))]
 
     def set_numbers(self, which: Tensor, value: float) -> None:
-        last = self.head[2]
-        last.get_parameter("weight")[which] = 0
-        last.get_parameter("bias")[which] = value
+        self.last.weight[which] = 0
+        self.last.bias[which] = value
 
     def begin_from(self, other: Net, embeddings: Callable[[], Mapping[str, Tensor]]) -> None:
         """Takes all of another zero-shot net, or another's convolutions and its embedding or the mean of its embeddings."""
@@ -161,7 +175,7 @@ class ArbitraryNet(StyledNet):
             self.load_state_dict(other.state_dict())
             return
         with torch.no_grad():
-            self.head[2].get_parameter("bias").copy_(other.first_embedding())
+            self.last.bias.copy_(other.first_embedding())
 
     def name_of(self, paintings: Collection[str]) -> str:
         """It has no style of its own: those that `style=` names are held out."""
@@ -192,6 +206,42 @@ class ArbitraryNet(StyledNet):
         net = self.pick({str(painting): 1.0}, info, path).at(1.0)
         assert isinstance(net, TransformNet)  # as there are no masks
         return net
+
+
+class Whitened(nn.Linear):
+    """A linear layer that takes off its inputs' mean, and gives their principal axes about the same spread.
+
+    The head's hidden units are about as large for one painting as for another: three quarters of their square is their mean.
+    With them as they are, a step for one painting moves all embeddings, and what tells paintings apart is learnt last.
+    """
+
+    center: Tensor
+    axes: Tensor
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(inputs, outputs)
+        self.register_buffer("center", torch.zeros(inputs))
+        self.register_buffer("axes", torch.eye(inputs))
+        self.register_load_state_dict_pre_hook(_as_they_are)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, inputs). Returns (N, outputs)."""
+        return super().forward((x - self.center) @ self.axes)
+
+    @property
+    def whitened(self) -> bool:
+        return bool(self.center.any())
+
+    @torch.no_grad()
+    def whiten(self, x: Tensor) -> None:
+        """x: what comes in, (N, inputs) with N from `inputs` on. Once in a layer's life. Its results stay as they were."""
+        center, weight = x.mean(0).double(), self.weight.double()
+        _, spread, axes = torch.linalg.svd((x - center) / len(x) ** 0.5, full_matrices=False)
+        spread = spread.clamp_min(LEAST_SPREAD * spread[0])
+        self.bias.add_(weight @ center)
+        self.weight.copy_(weight @ axes.T * spread)
+        self.center.copy_(center)
+        self.axes.copy_(axes.T / spread)
 
 
 def quickly() -> torch.autocast:
@@ -237,6 +287,13 @@ def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
         rotation = one + (cosine - 1) * plane + tangent * cosine * quarter
         matrix, axes = rotation.T @ matrix @ rotation, axes @ rotation
     return matrix.diagonal(), axes
+
+
+def _as_they_are(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Nets up to today's have no whitened layer: theirs takes its inputs as they are."""
+    if f"{prefix}weight" in state:
+        state.setdefault(f"{prefix}center", module.get_buffer("center"))
+        state.setdefault(f"{prefix}axes", module.get_buffer("axes"))
 
 
 def _without_dial(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:

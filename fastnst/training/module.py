@@ -37,8 +37,9 @@ class StyleTransfer(pl.LightningModule):
     brushwork: strength of the faint strokes that photographs get, in levels of 255 (fastnst/brushwork.py). In training it is
         drawn for each step from 0 to twice that, so that it is a dial afterwards. They count as content: against a target
         without them a net learns to wipe them out.
-    embedding_rate: in a net of several styles, the factor of the embeddings' learning rate. Their numbers are near 1 where
-        weights are near 0.05, and only the pictures of its style update one. docs/notebook.md has what that gains.
+    embedding_rate: the factor of the embeddings' learning rate, in a net of several styles and, as they are predicted, in a
+        zero-shot net. Their numbers are near 1 where weights are near 0.05, and in a net of several styles only the pictures
+        of its style update one. docs/notebook.md has what that gains.
     info: what is written into checkpoints beside the weights (style, objective, version): plain JSON-like values.
 
     Checkpoints hold the net alone: the loss network and the style's Gram matrices are non-persistent buffers.
@@ -190,14 +191,22 @@ class AnyPainting(StyleTransfer):
         return self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it, undeclared
 
     def on_fit_start(self) -> None:
-        if self.net.surveyed:  # in a run that is resumed, or that began from such a net
+        if self.net.last.whitened:  # in a run that is resumed, or that began from such a net
             return
         batches = (batch["image"].to(self.device) for batch in self.data.some_paintings())
-        self.net.survey(torch.cat([self.pool(self._features(self._resized(x, number))) for number, x in enumerate(batches)]))
+        pooled = torch.cat([self.pool(self._features(self._resized(x, number))) for number, x in enumerate(batches)])
+        if not self.net.surveyed:
+            self.net.survey(pooled)
+        self.net.whiten(pooled)
         # Machines may round differently: all take the first one's result.
-        mean, axes = self.trainer.strategy.broadcast((self.net.mean.cpu(), self.net.axes.cpu()))
-        self.net.mean.copy_(mean)
-        self.net.axes.copy_(axes)
+        state = {name: x.cpu() for name, x in self.net.state_dict().items() if not name.startswith("body.")}
+        self.net.load_state_dict(self.trainer.strategy.broadcast(state), strict=False)
+
+    def parameter_groups(self) -> list[dict]:
+        # An embedding is a sum over as many whitened units, which all move at once.
+        last = [*self.net.last.parameters()]
+        rest = [x for x in self.net.parameters() if x.requires_grad and all(x is not y for y in last)]
+        return [{"params": rest}, {"params": last, "rate": self.embedding_rate / len(self.net.last.center)}]
 
     def condition(self, batch: dict) -> tuple[Condition, Paintings]:
         paintings = self.trainer.strategy.batch_to_device(self.data.next_paintings())

@@ -40,6 +40,36 @@ def test_paintings_are_told_by_how_they_differ():
         net.survey(torch.ones(128, POOLED))
 
 
+def test_hidden_units_are_whitened_and_predictions_stay():
+    net = ArbitraryNet(width=4)
+    pooled = torch.rand(400, POOLED, generator=torch.Generator().manual_seed(0))
+    net.survey(pooled)
+    before = net.predict(pooled, 2.0)
+    old = {name: x.clone() for name, x in net.state_dict().items() if name not in ("head.2.center", "head.2.axes")}
+    assert not net.last.whitened
+    net.whiten(pooled)
+    assert net.last.whitened
+    torch.testing.assert_close(net.predict(pooled, 2.0), before, atol=1e-4, rtol=1e-4)
+    hidden = net.head[:2](torch.cat([net.seen(pooled), torch.zeros(400, 1)], dim=1))
+    seen = (hidden - net.last.center) @ net.last.axes
+    assert seen.mean(0).norm() < 0.3 * hidden.mean(0).norm()  # not 0, as the dial was drawn, and is 0 here
+    assert seen.square().mean(0).median().item() == pytest.approx(1, abs=0.3)
+    assert hidden.square().mean(0).median() < 0.6
+    again = ArbitraryNet(width=4)
+    again.load_state_dict(net.state_dict())
+    assert torch.equal(again.predict(pooled), net.predict(pooled))
+    again = ArbitraryNet(width=4)
+    again.load_state_dict(old)  # of a file without it
+    assert not again.last.whitened and torch.equal(again.predict(pooled, 2.0), before)
+
+
+def test_the_last_layer_learns_as_embeddings_do():
+    net = ArbitraryNet(width=4)
+    first, last = AnyPainting.parameter_groups(SimpleNamespace(net=net, embedding_rate=20.0))
+    assert {*last["params"]} == {net.last.weight, net.last.bias} and last["rate"] == 20 / 128
+    assert {*first["params"]} == {*net.parameters()} - {*last["params"]}
+
+
 def test_nets_of_before_have_no_dial():
     net, pooled = ArbitraryNet(width=4), torch.randn(3, POOLED)
     net.survey(torch.randn(200, POOLED))
