@@ -1,7 +1,10 @@
 """The scripts that stand alone: a zip of paintings, the sheets of the docs."""
 
+import io
 import shutil
+import struct
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -36,6 +39,38 @@ def test_gather_paintings(run, tmp_path):
     assert sizes == {(600, 400)}
     status, _, err = run("gather_paintings.py", tmp_path / "none.zip", f"{tmp_path}/missing=1")
     assert status == 2 and len(err.splitlines()) == 1 and not (tmp_path / "none.zip").exists()
+
+
+def resource_file(files: dict[str, tuple[bytes, bool]]) -> bytes:
+    """What Qt's rcc writes: files of one folder, each deflated or not."""
+    tree, names, contents = struct.pack(">IHIIQ", 0, 2, 1, 1, 0), b"\0\0" + bytes(4), b""
+    tree += struct.pack(">IHIIQ", len(names), 2, len(files), 2, 0)
+    names += struct.pack(">HI", 5, 0) + "board".encode("utf-16-be")
+    for name, (content, deflated) in files.items():
+        content = struct.pack(">I", len(content)) + zlib.compress(content) if deflated else content
+        tree += struct.pack(">IHHHIQ", len(names), int(deflated), 0, 0, len(contents), 0)
+        names += struct.pack(">HI", len(name), 0) + name.encode("utf-16-be")
+        contents += struct.pack(">I", len(content)) + content
+    places = (3, 24, 24 + len(tree), 24 + len(tree) + len(contents), 0)
+    return b"qres" + struct.pack(">5I", *places) + tree + contents + names
+
+
+def test_gather_puzzles(run, tmp_path):
+    colors, pieces = ((250, 0, 0), (0, 0, 250)), {}
+    for number, color in enumerate(colors, 1):
+        data = io.BytesIO()
+        Image.new("RGB", (40, 60), color).save(data, "WEBP", lossless=True)
+        pieces[f"Two_a{number}.webp"] = data.getvalue(), number == 2
+    place = '"pixmapfile": "image/Two_a%d.webp", "x": "%s", "y": "0.5"'
+    board = '"width": 200,\n "height": 100\n' + place % (1, "0.3") + place % (2, "0.5")
+    (tmp_path / "p.rcc").write_bytes(resource_file(pieces | {"board1.qml": (board.encode(), True)}))
+    status, out, err = run("gather_puzzles.py", tmp_path / "p.rcc", tmp_path / "out")
+    assert status == 0 and "Two.png 80 60" in out, err
+    picture = Image.open(tmp_path / "out" / "Two.png")
+    assert (picture.getpixel((5, 30)), picture.getpixel((75, 30))) == colors
+    (tmp_path / "none.rcc").write_bytes(b"nothing")
+    status, _, err = run("gather_puzzles.py", tmp_path / "none.rcc", tmp_path / "none")
+    assert status == 2 and len(err.splitlines()) == 1 and not (tmp_path / "none").exists()
 
 
 def test_draw_gallery(run, tmp_path):
