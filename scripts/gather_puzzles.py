@@ -46,7 +46,7 @@ def resources(data: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def assemble(board: str, pieces: dict[str, bytes]) -> tuple[str, Image.Image] | None:
-    """A puzzle's name and picture; None for a board without pieces. board: says where each is, as shares of the board's size."""
+    """A puzzle's name and picture; None if it has no pieces. board: where each piece's centre is, in shares of the board."""
     size = re.search(r'"width"\s*:\s*(\d+),\s*"height"\s*:\s*(\d+)', board)
     placed = re.findall(r'image/([^"]*\.webp)",\s*"x"\s*:\s*"([\d.]+)",\s*"y"\s*:\s*"([\d.]+)"', board)
     if not size or not placed:

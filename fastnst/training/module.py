@@ -131,6 +131,14 @@ class StyleTransfer(pl.LightningModule):
         schedule = self.make_schedule(optimizer, self.trainer.max_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Raises SharedError for a run whose optimizer has other groups: that of another version."""
+        if len(checkpoint["optimizer_states"][0]["param_groups"]) != len(self.parameter_groups()):
+            raise SharedError(
+                "this run's optimizer is of another version of fastnst, and cannot go on; "
+                "start another from its weights: ckpt=null init=FILE.ckpt"
+            )
+
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         for name, weight in self.net.state_dict().items():
             if not weight.isfinite().all():

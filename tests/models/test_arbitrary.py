@@ -1,5 +1,6 @@
 """Zero-shot nets."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,7 +18,7 @@ from fastnst.losses.vgg import LossNetwork
 from fastnst.models import arbitrary
 from fastnst.models.arbitrary import AXES, MOST_STRETCH, POOLED, ArbitraryNet, Painted, Pooling, _eigh
 from fastnst.models.dials import MOST_WEIGHT
-from fastnst.training.module import AnyPainting
+from fastnst.training.module import AnyPainting, StyleTransfer
 
 
 def test_units_of_oxfords_network_are_known():
@@ -68,6 +69,13 @@ def test_the_last_layer_learns_as_embeddings_do():
     first, last = AnyPainting.parameter_groups(SimpleNamespace(net=net, embedding_rate=20.0))
     assert {*last["params"]} == {net.last.weight, net.last.bias} and last["rate"] == 20 / 128
     assert {*first["params"]} == {*net.parameters()} - {*last["params"]}
+
+
+def test_a_run_of_before_the_layers_own_rate_cannot_go_on():
+    run = SimpleNamespace(parameter_groups=lambda: [{}, {}])
+    for groups in (2, 1):
+        with nullcontext() if groups == 2 else pytest.raises(UserError, match="ckpt=null init="):
+            StyleTransfer.on_load_checkpoint(run, {"optimizer_states": [{"param_groups": groups * [{}]}]})
 
 
 def test_nets_of_before_have_no_dial():
