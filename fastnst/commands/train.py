@@ -27,7 +27,7 @@ from fastnst.training.callbacks import Panels, Progress, Throughput, own_lines
 from fastnst.training.checkpointing import LAST, Checkpoints, WholeCheckpoints, check_same, newest
 from fastnst.training.failures import BadFiles, BadSteps, one_line
 from fastnst.training.module import MODULES
-from fastnst.training.warm_start import start_from
+from fastnst.training.warm_start import freeze, start_from
 
 LEAST = {
     "trainer.max_steps": 1,
@@ -67,7 +67,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
     net = instantiate(cfg.model)
     name = net.name_of(paintings)
     init = None if cfg.init is None else path_of(cfg, "init")
-    parent = start_from(net, init, cfg.train, paintings)
+    freeze(net, cfg.train, init)
+    parent = start_from(net, init, paintings) if init and not resume else None
     layers = [cfg.loss.content_layer, *cfg.loss.style_layers, *(STYLE_LAYERS if net.any_painting else ())]
     loss_network = instantiate(cfg.loss_network, layers=layers)
     objective = instantiate(cfg.loss, loss_network=loss_network, style_images=list(style_images.values()))
@@ -89,7 +90,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
         | {"loss_network": {"network": cfg.loss_network.network, "weights": str(cfg.loss_network.weights)}},
     }
     if resume:
-        check_same(resume, net.architecture, info)
+        parent = check_same(resume, net.architecture, info).get("ancestor")
     info |= {} if parent is None else {"ancestor": parent}
     optimizer, schedule = instantiate(cfg.optimizer.optimizer), instantiate(cfg.optimizer.schedule)
     check_optimizer(optimizer)

@@ -109,10 +109,10 @@ def read_last(path: Path) -> tuple[dict, dict]:
         raise UserError(f"{error}; the one before it is whole: give ckpt={before}") from None
 
 
-def check_same(path: Path, architecture: dict, info: dict) -> None:
+def check_same(path: Path, architecture: dict, info: dict) -> dict:
     """Raises UserError, which says what differs, unless the run of the .ckpt has this net, these paintings and objective.
 
-    What only one of the two tells, such as an option that an older version had not, is not compared.
+    What only one of the two tells, such as an option that an older version had not, is not compared. Returns its info.
     """
     before, told = read_last(path)
     if before != architecture:
@@ -125,6 +125,7 @@ def check_same(path: Path, architecture: dict, info: dict) -> None:
             f"{path}: its run differs in {', '.join(differ)}; give the same to resume it, "
             f"or ckpt=null to start another, from its weights with init={path}"
         )
+    return told
 
 
 def newest(run_dir: Path) -> Path | None:

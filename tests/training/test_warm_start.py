@@ -27,6 +27,13 @@ def test_norms_alone_are_learnt_for_a_new_painting(command, several, small_train
     assert (net.embeddings[0] - base.embeddings.mean(0)).abs().max() > 0.01
     status, out, err = command(infer, "ckpt=new.safetensors", "img=photographs/00.jpg")  # its one style need not be named
     assert status == 0, err
+    (tmp_path / "base.safetensors").unlink()  # a run that is resumed needs it no more
+    status, _, err = command(train, *new, "model.width=4", "init=base.safetensors", "ckpt=last", "trainer.max_steps=7")
+    assert status == 0, err
+    net, again = load_net(tmp_path / "new.safetensors")
+    assert again["steps"] == 7 and again["ancestor"] == info["ancestor"]
+    for name, weight in net.body.state_dict().items():
+        assert torch.equal(weight, base.body.state_dict()[name])
     for arguments, message in ((new, "init=FILE"), ((*small_training, "train=norms"), "model=multi"),
                                ((*small_training, "train=some"), "all or norms")):  # fmt: skip
         status, _, err = command(train, *arguments)
@@ -55,7 +62,7 @@ def test_several_begin_at_their_predictions_and_embeddings_learn_faster(command,
         assert status == 0, err
         net, _ = load_net(tmp_path / "both.safetensors")
         expected = MultiStyleNet(["a", "b"], 32, "antialiased")
-        start_from(expected, SHIPPED, "all", files)
+        start_from(expected, SHIPPED, files)
         weights = expected.body.state_dict()
         moved = max((weight - weights[name]).abs().max().item() for name, weight in net.body.state_dict().items())
         assert moved == pytest.approx(1e-4, rel=0.01)  # Adam's first step is its learning rate
@@ -69,7 +76,7 @@ def test_a_net_of_ones_own_begins_on_the_shipped_one(command, small_training, tm
     net, info = load_net(tmp_path / "mine.safetensors")
     assert isinstance(net, TransformNet) and info["steps"] == 6
     start = TransformNet(upsample="antialiased")
-    start_from(start, SHIPPED, "all", {"small": tmp_path / "painting.png"})
+    start_from(start, SHIPPED, {"small": tmp_path / "painting.png"})
     for name, weight in net.state_dict().items():
         assert (weight - start.state_dict()[name]).abs().max() < 0.01  # six steps of 1e-3 from where it began
     assert not torch.equal(weight, start.state_dict()[name])
