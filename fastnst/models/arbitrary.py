@@ -45,7 +45,7 @@ class ArbitraryNet(StyledNet):
     is trained: the checkpoint stays small, and training needs no second network.
 
     The pooled features of all paintings have most in common. So the head's input is whitened: the difference from the mean
-    painting along the principal axes, in standard deviations. See `survey`. Its hidden units are whitened
+    painting along the principal axes, in standard deviations: see `survey`. Its hidden units are whitened
     too: see `Whitened`. docs/notebook.md has what both gain.
 
     The head's last input is the style weight, which training draws at random (Babaeizadeh and Ghiasi 2020): so it can be
@@ -290,10 +290,11 @@ def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _as_they_are(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
-    """Nets up to today's have no whitened layer: theirs takes its inputs as they are."""
-    if f"{prefix}weight" in state:
-        state.setdefault(f"{prefix}center", module.get_buffer("center"))
-        state.setdefault(f"{prefix}axes", module.get_buffer("axes"))
+    """Nets of before have no whitened layer: theirs takes its inputs as they are."""
+    weight = state.get(f"{prefix}weight")
+    if weight is not None:
+        state.setdefault(f"{prefix}center", weight.new_zeros(weight.shape[1]))
+        state.setdefault(f"{prefix}axes", torch.eye(weight.shape[1]).to(weight))
 
 
 def _without_dial(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:

@@ -59,7 +59,6 @@ def test_hidden_units_are_whitened_and_predictions_stay():
     again = ArbitraryNet(width=4)
     again.load_state_dict(net.state_dict())
     assert torch.equal(again.predict(pooled), net.predict(pooled))
-    again = ArbitraryNet(width=4)
     again.load_state_dict(old)  # of a file without it
     assert not again.last.whitened and torch.equal(again.predict(pooled, 2.0), before)
 
