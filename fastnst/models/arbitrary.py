@@ -294,7 +294,7 @@ def _as_they_are(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: o
     weight = state.get(f"{prefix}weight")
     if weight is not None:
         state.setdefault(f"{prefix}center", weight.new_zeros(weight.shape[1]))
-        state.setdefault(f"{prefix}axes", torch.eye(weight.shape[1]).to(weight))
+        state.setdefault(f"{prefix}axes", torch.eye(weight.shape[1], dtype=weight.dtype, device=weight.device))
 
 
 def _without_dial(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
