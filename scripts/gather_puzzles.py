@@ -15,8 +15,6 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from PIL import Image
 
 GRAY = (128, 128, 128)  # between the pieces of a puzzle that leave gaps
@@ -55,7 +53,7 @@ def assemble(board: str, pieces: dict[str, bytes]) -> tuple[str, Image.Image] | 
     picture = Image.new("RGBA", (width + 2 * MARGIN, height + 2 * MARGIN))
     for file, x, y in placed:
         piece = Image.open(io.BytesIO(pieces[file])).convert("RGBA")
-        left, top = (round(float(x) * width - piece.width / 2), round(float(y) * height - piece.height / 2))
+        left, top = round(float(x) * width - piece.width / 2), round(float(y) * height - piece.height / 2)
         picture.alpha_composite(piece, (max(0, left + MARGIN), max(0, top + MARGIN)))
     picture = picture.crop(picture.getbbox())
     whole = Image.new("RGB", picture.size, GRAY)

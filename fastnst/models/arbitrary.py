@@ -45,8 +45,8 @@ class ArbitraryNet(StyledNet):
     is trained: the checkpoint stays small, and training needs no second network.
 
     The pooled features of all paintings have most in common. So the head's input is whitened: the difference from the mean
-    painting along the principal axes, in standard deviations: see `survey`. Its hidden units are whitened
-    too: see `Whitened`. docs/notebook.md has what both gain.
+    painting along the principal axes, in standard deviations: see `survey`. Its hidden units are whitened too: see
+    `Whitened`. docs/notebook.md has what both gain.
 
     The head's last input is the style weight, which training draws at random (Babaeizadeh and Ghiasi 2020): so it can be
     chosen afterwards.
@@ -127,12 +127,11 @@ class ArbitraryNet(StyledNet):
 
         Raises UserError if they are all the same.
         """
-        pooled = pooled.cpu().double()
-        _, spread, axes = torch.linalg.svd((pooled - pooled.mean(0)) / len(pooled) ** 0.5, full_matrices=False)
+        mean, spread, axes = _principal_axes(pooled)
         if spread[0] < 1e-6:
             raise UserError("data.styles: the paintings are all alike; give some that differ")
         spread = spread.clamp_min(1e-3 * spread[0])  # paintings that hardly differ have no more axes
-        self.mean.copy_(pooled.mean(0))
+        self.mean.copy_(mean)
         self.axes.copy_((axes[:AXES] / spread[:AXES, None]).T)
 
     @property
@@ -145,8 +144,8 @@ class ArbitraryNet(StyledNet):
     @torch.no_grad()
     def whiten(self, pooled: Tensor) -> None:
         """Whitens what the head's last layer sees of paintings, (P, 1920). What is predicted stays as it was."""
-        draws = torch.rand(len(pooled), 1, generator=torch.Generator().manual_seed(0)).to(pooled)
-        self.last.whiten(self.head[:2](torch.cat([self.seen(pooled), DIAL * (2 * draws - 1)], dim=1)))
+        dials = _dials(len(pooled), torch.Generator().manual_seed(0)).to(pooled)
+        self.last.whiten(self.head[:2](torch.cat([self.seen(pooled), dials], dim=1)))
 
     def first_embedding(self, style: str | None = None) -> Tensor:
         """The prediction for the mean painting."""
@@ -161,8 +160,7 @@ class ArbitraryNet(StyledNet):
         """Those of made-up paintings: what the head sees of real ones has mean 0 and standard deviation 1, too."""
         generator = torch.Generator().manual_seed(0)
         seen = torch.randn(SAMPLES, AXES, generator=generator).clamp(-FAR, FAR)
-        dial = DIAL * (2 * torch.rand(SAMPLES, 1, generator=generator) - 1)
-        return [*self.head(torch.cat([seen, dial], dim=1))]
+        return [*self.head(torch.cat([seen, _dials(SAMPLES, generator)], dim=1))]
 
     def set_numbers(self, which: Tensor, value: float) -> None:
         self.last.weight[which] = 0
@@ -235,10 +233,9 @@ class Whitened(nn.Linear):
     @torch.no_grad()
     def whiten(self, x: Tensor) -> None:
         """x: what comes in, (N, inputs) with N from `inputs` on. Once in a layer's life. Its results stay as they were."""
-        center, weight = x.mean(0).double(), self.weight.double()
-        _, spread, axes = torch.linalg.svd((x - center) / len(x) ** 0.5, full_matrices=False)
-        spread = spread.clamp_min(LEAST_SPREAD * spread[0])
-        self.bias.add_(weight @ center)
+        center, spread, axes = _principal_axes(x)
+        spread, weight = spread.clamp_min(LEAST_SPREAD * spread[0]), self.weight.cpu().double()
+        self.bias.copy_(self.bias.cpu() + weight @ center)
         self.weight.copy_(weight @ axes.T * spread)
         self.center.copy_(center)
         self.axes.copy_(axes.T / spread)
@@ -287,6 +284,19 @@ def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
         rotation = one + (cosine - 1) * plane + tangent * cosine * quarter
         matrix, axes = rotation.T @ matrix @ rotation, axes @ rotation
     return matrix.diagonal(), axes
+
+
+def _principal_axes(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of x, (N, C): its mean, (C,), the spread along K principal axes, (K,), and the axes, (K, C); K: the lesser of N, C."""
+    x = x.cpu().double()  # Apple's GPUs have no float64
+    mean = x.mean(0)
+    _, spread, axes = torch.linalg.svd((x - mean) / len(x) ** 0.5, full_matrices=False)
+    return mean, spread, axes
+
+
+def _dials(count: int, generator: torch.Generator) -> Tensor:
+    """What the head sees of style weights drawn as in training, (count, 1)."""
+    return DIAL * (2 * torch.rand(count, 1, generator=generator) - 1)
 
 
 def _as_they_are(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:

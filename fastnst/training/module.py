@@ -211,10 +211,10 @@ class AnyPainting(StyleTransfer):
         self.net.load_state_dict(self.trainer.strategy.broadcast(state), strict=False)
 
     def parameter_groups(self) -> list[dict]:
+        first = [x for part in (self.net.body, self.net.head[0]) for x in part.parameters() if x.requires_grad]
         # An embedding is a sum over as many whitened units, which all move at once.
-        last = [*self.net.last.parameters()]
-        rest = [x for x in self.net.parameters() if x.requires_grad and all(x is not y for y in last)]
-        return [{"params": rest}, {"params": last, "rate": self.embedding_rate / len(self.net.last.center)}]
+        last = {"params": [*self.net.last.parameters()], "rate": self.embedding_rate / self.net.last.in_features}
+        return [{"params": first}, last]
 
     def condition(self, batch: dict) -> tuple[Condition, Paintings]:
         paintings = self.trainer.strategy.batch_to_device(self.data.next_paintings())
