@@ -1,12 +1,19 @@
 """Files that are written whole or not at all."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from fastnst.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows has none
+    fcntl = None  # type: ignore[assignment]
 
 
 def check_writable(folder: Path, key: str = "out") -> None:
@@ -52,6 +59,21 @@ def whole(path: str | Path, suffix: str = "", part: Path | None = None) -> Itera
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)  # which a full disk does not tell
         raise
+
+
+def locked(file: IO) -> bool:
+    """Locks a file until it is closed, or its process ends however. False if another process has locked it.
+
+    Where there are no locks, as on Windows or some file systems, it is as if nobody had.
+    """
+    if fcntl is None:
+        return True
+    try:
+        # No flock, which processes that were forked from this one would hold after its end.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EACCES, errno.EAGAIN)
+    return True
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:

@@ -68,10 +68,13 @@ def is_animated(image: Image.Image) -> bool:
 
 
 def has_alpha(image: Image.Image) -> bool:
-    """Whether the picture has transparency. Raises ValueError for an indexed one without a palette."""
+    """Whether the picture has transparency. Raises ValueError for an indexed one without a palette.
+
+    16-bit gray has none here: a PNG's one transparent value stays gray, as Pillow would clip all the others.
+    """
     if image.mode == "P" and image.palette is None:
         raise ValueError("an indexed picture without a palette")
-    return image.has_transparency_data
+    return image.has_transparency_data and not image.mode.startswith("I")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from fastnst.data.crops import crop
 from fastnst.errors import UserError
-from fastnst.images import UNREADABLE, best_device, decode, load_rgb, middle, to_image, to_rgb, to_tensor
+from fastnst.images import UNREADABLE, best_device, decode, has_alpha, load_rgb, middle, to_image, to_rgb, to_tensor
 from fastnst.memory import free_memory
 
 
@@ -50,6 +50,15 @@ def test_transparency_falls_on_white():
     image = picture(1).convert("RGBA")
     image.putalpha(0)
     assert to_rgb(image).getextrema() == ((255, 255),) * 3
+
+
+def test_16_bit_gray_with_a_transparent_value_stays_gray(tmp_path):
+    values = np.linspace(0, 65535, 48 * 64).reshape(48, 64).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "sixteen.png", transparency=0)
+    with Image.open(tmp_path / "sixteen.png") as image:
+        assert image.has_transparency_data and not has_alpha(image)
+        found = np.asarray(to_rgb(image))[..., 0]
+    assert np.abs(found - values / 257).max() <= 1
 
 
 def test_exif_orientation(tmp_path):

@@ -13,6 +13,7 @@ from torch import Tensor
 from fastnst.brushwork import brushed
 from fastnst.checkpoint import load_net
 from fastnst.commands.options import check_flags, check_whole, painting_of, path_of, whole_numbers
+from fastnst.errors import UserError
 from fastnst.evaluation.figures import ARTEFACTS, PAINTING_SIZE, flicker, gram_matrices
 from fastnst.evaluation.measurements import (
     artefact,
@@ -33,7 +34,7 @@ from fastnst.models.dials import brushwork_of
 from fastnst.optimization import optimize
 from fastnst.shipped import checkpoint_file
 
-FAST: dict[str, Any] = {"count": 1, "size": 128, "iterations": [2, 4], "speed_sizes": [64]}
+FAST: dict[str, Any] = {"count": 1, "size": 128, "iterations": [2, 4], "speed_sizes": [128]}
 
 
 def evaluate(cfg: DictConfig) -> dict:
@@ -66,6 +67,12 @@ def evaluate(cfg: DictConfig) -> dict:
     network = LossNetwork().to(device).to(memory_format=torch.channels_last)
     if marks:
         objective = trained_objective(info, painting_file, device)
+        shown = [*photographs, *(read(paths[0], device, side) for side in speed_sizes)]
+        if min(min(picture.shape[-2:]) for picture in shown) < objective.least:
+            raise UserError(
+                f"size={size}, speed_sizes={speed_sizes}: a photograph has a side of less than {objective.least} px, the "
+                "least for the checkpoint's scales; give larger sizes, or iterations=null"
+            )
     optimizer, schedule = instantiate(cfg.optimizer.optimizer), instantiate(cfg.optimizer.schedule)
     check_writable(out)
 

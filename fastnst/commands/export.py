@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastnst.checkpoint import choose_style, load_net
 from fastnst.commands.options import as_path, check_flags, path_of, style_of, title_of
-from fastnst.errors import UserError
+from fastnst.errors import UserError, is_name
 from fastnst.files import check_writable
 from fastnst.inference.card import write_card
 from fastnst.inference.export import (
@@ -58,6 +58,10 @@ def export(cfg: DictConfig) -> None:
         raise UserError(f"out={path}: a file of format={cfg.format} ends in {suffix}")
     if path.suffix != suffix:
         path = path / f"{checkpoint.stem}{suffix}"
+    if cfg.format == "safetensors" and style is not None and not is_name(title_of(style)):
+        raise UserError(f"style={title_of(style)}: cannot be the name of a style; rename the file")
+    if path.exists() and path.samefile(checkpoint_file(checkpoint)):
+        raise UserError(f"out={path}: would replace the checkpoint itself; give another name")
     check_writable(path.parent)
     if cfg.format == "safetensors":
         inside = False  # a checkpoint holds the net alone

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from fastnst.commands.options import check_numbers, check_whole, painting_of, path_of, whole_numbers
+from fastnst.commands.options import check_numbers, check_whole, layers_of, painting_of, path_of, whole_numbers
 from fastnst.errors import UserError
 from fastnst.files import check_writable
 from fastnst.images import best_device, fit, is_folder, load_rgb, save, to_image, to_tensor
@@ -48,8 +48,7 @@ def optimize_file(cfg: DictConfig) -> Path:
         check_step(f"sizes={size}", size * max(1, size * min(picture.size) // max(picture.size)), device)
         if short_side > MOST_SIZE:
             raise UserError(f"sizes={size}: such a pass sees the painting at {short_side} px; {MOST_SIZE} px is the most")
-    layers = [cfg.loss.content_layer, *cfg.loss.style_layers]
-    network = instantiate(cfg.loss_network, layers=layers).to(device, memory_format=torch.channels_last)
+    network = instantiate(cfg.loss_network, layers=layers_of(cfg.loss)).to(device, memory_format=torch.channels_last)
     optimizer = instantiate(cfg.optimizer.optimizer)
 
     history: list[dict[str, float]] = []

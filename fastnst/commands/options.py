@@ -59,6 +59,13 @@ def as_path(value: object, key: str) -> Path:
         raise UserError(f"{key}={value}: {error}") from None
 
 
+def layers_of(loss: DictConfig) -> list[str]:
+    """The loss network's layers that a loss reads. Raises UserError if its style layers are none."""
+    if not OmegaConf.is_dict(loss.style_layers) or not loss.style_layers:
+        raise UserError(f"loss.style_layers={loss.style_layers}: give layers with their weights, such as {{relu1_2: 1}}")
+    return [loss.content_layer, *loss.style_layers]
+
+
 def style_of(cfg: DictConfig) -> str | dict[str, float | str] | None:
     """Which style of a checkpoint `style` chooses: a name, a file, or shares or masks of several."""
     style: Any = OmegaConf.to_container(cfg.style) if OmegaConf.is_config(cfg.style) else cfg.style

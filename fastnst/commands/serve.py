@@ -51,7 +51,7 @@ def trainings_of(cfg: DictConfig) -> Trainings | None:
     if cfg.train_options is not None and not OmegaConf.is_dict(cfg.train_options):
         raise UserError(f"train_options={cfg.train_options}: give options of scripts/train.py with their values, in braces")
     values: Any = OmegaConf.to_container(cfg.train_options or OmegaConf.create({}))
-    options = [f"{key}={json.dumps(value)}" for key, value in values.items()]
+    options = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
     if cfg.photographs is not None:
         options = ["data=folder", f"data.root={path_of(cfg, 'photographs').absolute()}", *options]
     return Trainings(folder.absolute(), options)

@@ -2,8 +2,9 @@
 
 import hashlib
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytorch_lightning as pl
 import torch
@@ -14,9 +15,9 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from fastnst import __version__
 from fastnst.checkpoint import export
-from fastnst.commands.options import check_flags, check_numbers, check_whole, paintings_of, path_of
+from fastnst.commands.options import check_flags, check_numbers, check_whole, layers_of, paintings_of, path_of
 from fastnst.errors import UserError, line_of
-from fastnst.files import check_file
+from fastnst.files import check_file, locked
 from fastnst.images import load_rgb, to_tensor
 from fastnst.inference.card import write_card
 from fastnst.losses.layer_names import STYLE_LAYERS
@@ -36,6 +37,7 @@ LEAST = {
     "data.size": 16,
     "data.batch_size": 1,
     "max_bad_steps": 0,
+    "trainer.log_every_n_steps": 1,
     "seed": 0,
     "stability.shift": 0,
 }
@@ -52,7 +54,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     check_whole(cfg, LEAST)
     check_flags(cfg, "compile")
     check_numbers(cfg, {"stability.weight": (0, 1e6), "stability.noise": (0, 1), "style.size": (16, MOST_SIZE)})
-    check_numbers(cfg, {"brushwork": (0, MOST_BRUSHWORK), "embedding_rate": (0, 1e6)})
+    check_numbers(cfg, {"brushwork": (0, MOST_BRUSHWORK), "embedding_rate": (0, 1e6), "seed": (0, 2**32 - 1)})
     if cfg.stability.weight > 0 and cfg.data.size < 2 * cfg.stability.shift + 32:
         raise UserError(
             f"stability.shift={cfg.stability.shift}: data.size={cfg.data.size} leaves too little of a crop moved so far"
@@ -60,6 +62,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
     resume = find_checkpoint(cfg)
     run_dir = resume.parent if resume else path_of(cfg, "run_dir")
     out, paintings = path_of(cfg, "out"), paintings_of(cfg.style)
+    if out.suffix == ".ckpt":
+        raise UserError(f"out={out}: what training exports is no .ckpt to resume from; let it end in .safetensors")
     pl.seed_everything(cfg.seed, verbose=False)
 
     data = instantiate(cfg.data)
@@ -69,7 +73,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     init = None if cfg.init is None else path_of(cfg, "init")
     freeze(net, cfg.train, init)
     parent = start_from(net, init, paintings) if init and not resume else None
-    layers = [cfg.loss.content_layer, *cfg.loss.style_layers, *(STYLE_LAYERS if net.any_painting else ())]
+    layers = [*layers_of(cfg.loss), *(STYLE_LAYERS if net.any_painting else ())]
     loss_network = instantiate(cfg.loss_network, layers=layers)
     objective = instantiate(cfg.loss, loss_network=loss_network, style_images=list(style_images.values()))
     if cfg.data.size < objective.least:
@@ -93,7 +97,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
         parent = check_same(resume, net.architecture, info).get("ancestor")
     info |= {} if parent is None else {"ancestor": parent}
     optimizer, schedule = instantiate(cfg.optimizer.optimizer), instantiate(cfg.optimizer.schedule)
-    check_optimizer(optimizer)
+    check_optimizer(optimizer, schedule)
     for part in (net, objective, objective.loss_network) if cfg.compile else ():
         part.compile()
     options = (dict(cfg.stability), style_images, cfg.brushwork, cfg.embedding_rate)
@@ -116,17 +120,17 @@ def train(cfg: DictConfig) -> dict[str, float]:
     check_launch(trainer)
     check_step(f"data.size={cfg.data.size}", cfg.data.batch_size * cfg.data.size**2, trainer.strategy.root_device)
     config = OmegaConf.to_yaml(cfg, resolve=True)
-    with one_line(trainer, run_dir, data.reading):
+    with one_line(trainer, run_dir, data.reading), ExitStack() as held:
         if trainer.is_global_zero:
             check_file(out)
-            begin(run_dir, config, taken=cfg.ckpt is not None)
+            held.enter_context(begin(run_dir, config, taken=cfg.ckpt is not None))
             print(f"device: {trainer.strategy.root_device}" + f", {trainer.world_size} processes" * (trainer.world_size > 1))
             if cfg.ckpt is not None:
                 print(f"resumes: {resume or 'nothing, as no run of this style has a checkpoint'}")
             trainer.logger.experiment.add_text("config", f"```yaml\n{config}\n```")
         trainer.fit(module, data, ckpt_path=resume, weights_only=True)
         trainer.save_checkpoint(run_dir / LAST)
-        (losses,) = trainer.validate(module, data, verbose=False)
+        losses = dict(*trainer.validate(module, data, verbose=False))  # of none with trainer.limit_val_batches=0
     if trainer.is_global_zero:
         if trainer.global_step < cfg.trainer.max_steps:
             print(f"ended early: after {trainer.global_step} of {cfg.trainer.max_steps} steps")
@@ -147,27 +151,38 @@ def data_of(cfg: DictConfig) -> dict:
     return {"from": name, "crops of px": cfg.size, "batch": cfg.batch_size}
 
 
-def check_optimizer(optimizer: Callable) -> None:
-    """Raises UserError for an optimizer that cannot be made with its options, or that takes no single steps."""
+def check_optimizer(optimizer: Callable, schedule: Callable) -> None:
+    """Raises UserError for an optimizer or a schedule with options that it has not, or an optimizer without single steps."""
     try:
         made = optimizer([torch.nn.Parameter(torch.zeros(1))])
     except (TypeError, ValueError) as error:
         raise UserError(f"optimizer.optimizer: {line_of(error)}; ~optimizer.optimizer.NAME takes one out") from None
     if isinstance(made, torch.optim.LBFGS):
         raise UserError("optimizer=lbfgs: is for scripts/optimize.py; give optimizer=adam")
+    try:
+        schedule(made, 1)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"optimizer.schedule: {line_of(error)}; ~optimizer.schedule.NAME takes one out") from None
 
 
-def begin(run_dir: Path, config: str, taken: bool) -> None:
+def begin(run_dir: Path, config: str, taken: bool) -> IO[str]:
     """Writes a run's config.yaml. taken: the folder may hold a run's already, which goes on.
 
-    Raises UserError if it is another's: of two runs that begin at once, the second is refused.
+    Returns the file: until it is closed no other process can train there. Raises UserError if one does, or if the folder is
+    another run's: of two runs that begin at once, the second is refused.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     try:
-        with open(run_dir / "config.yaml", "w" if taken else "x") as file:
-            file.write(config)
+        file = open(run_dir / "config.yaml", "a" if taken else "x")  # noqa: SIM115 (it stays open)
     except FileExistsError:
         raise UserError(f"run_dir={run_dir}: holds another run; give another folder, or ckpt=last to resume it") from None
+    if not locked(file):
+        file.close()
+        raise UserError(f"run_dir={run_dir}: another process trains there; wait for it, or give ckpt=null to start another")
+    file.truncate(0)
+    file.write(config)
+    file.flush()
+    return file
 
 
 def find_checkpoint(cfg: DictConfig) -> Path | None:

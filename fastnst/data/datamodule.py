@@ -1,6 +1,7 @@
 """Loaders of crops for training and of photographs for validation."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from multiprocessing import get_start_method
 
 import pytorch_lightning as pl
@@ -10,7 +11,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from fastnst.data.crops import PAINTING_SCALE, Paintings, Photographs, Stream, collate
 from fastnst.data.files import Photograph, find_photographs, is_readable, sample_photographs, split
 from fastnst.data.workers import Reading, cores
-from fastnst.errors import UserError
+from fastnst.errors import UserError, is_number
 from fastnst.images import best_device
 
 
@@ -39,20 +40,23 @@ class CropData(pl.LightningDataModule):
         if self.paintings and not any(map(is_readable, self.paintings)):
             raise UserError(f"data.styles={styles}: none of the files can be read as a painting")
         self.val_paths, self.size, self.batch_size, self.seed = val_paths, size, batch_size, seed
-        low, high = scale
-        self.scale = low, high
+        sides = [*scale] if isinstance(scale, Sequence) else [scale]
+        if len(sides) != 2 or not all(is_number(side, 0, 1) and side for side in sides) or sides[0] > sides[1]:
+            raise UserError(f"data.scale={scale}: give the smallest and the largest side, such as data.scale=[0.5,1]")
+        self.scale = sides[0], sides[1]
         self.workers = min(8, max(1, cores() - 1)) if workers is None else workers
-        self.reading = Reading(self.workers)
+        self.reading = Reading(2 * self.workers)  # of photographs, and of paintings
         self.painting_batches: Iterator[dict] | None = None
 
     def train_loader(self, dataset: Dataset, sampler: Sampler | None = None) -> DataLoader:
+        of_paintings = isinstance(dataset, Paintings)
         return DataLoader(
             dataset,
             self.batch_size,
             sampler=sampler,
             num_workers=self.workers,
             collate_fn=collate,
-            worker_init_fn=self.reading.start_worker,
+            worker_init_fn=partial(self.reading.start_worker, first=self.workers * of_paintings),
             # A fork server, Linux's default from Python 3.14, would be ended by a job's signals, and its workers with it.
             multiprocessing_context="fork" if self.workers and get_start_method() == "forkserver" else None,
             pin_memory=best_device().type in ("cuda", "xpu"),
@@ -81,8 +85,9 @@ class CropData(pl.LightningDataModule):
     def some_paintings(self) -> DataLoader:
         """Batches of paintings as training sees them, the same ones in every process. Raises UserError if there are none."""
         crops = self._painting_crops()
-        # More crops of few paintings tell no more of them.
-        return self.train_loader(crops, Stream(len(crops), min(1024, 32 * len(crops)), crops.seed + 1))
+        # More crops of few paintings tell no more of them, but 128 hidden units want as many.
+        count = min(1024, max(128, 32 * len(crops)))
+        return self.train_loader(crops, Stream(len(crops), count, crops.seed + 1))
 
     def _painting_crops(self) -> Paintings:
         if not self.paintings:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnst.errors import UserError
+from fastnst.errors import UserError, is_whole
 from fastnst.images import SUFFIXES, UNREADABLE, decode
 
 MOST_BYTES = 256_000_000  # of a photograph's file in a zip
@@ -160,8 +160,10 @@ def split(
 ) -> tuple[Sequence[Photograph], Sequence[Photograph]]:
     """Training and validation photographs: none is both, even where `val_root` lies inside the folder of the others.
 
-    Raises UserError if fewer than two are there to be split, or if `val_root` has them all.
+    Raises UserError if fewer than two are there to be split, if `val_root` has them all, or for a `val_count` of none.
     """
+    if not is_whole(val_count, 1):
+        raise UserError(f"data.val_count={val_count}: give a whole number from 1")
     if val_root is not None:
         val_paths = find_photographs(val_root)
         kept_aside = {_identity(path) for path in val_paths}

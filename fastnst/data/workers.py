@@ -13,15 +13,15 @@ _slot: Tensor | None = None  # this process's, if it is a worker
 
 
 class Reading:
-    """What each of `workers` processes is reading, in memory that they share with the main process."""
+    """What each of `workers` processes, of all loaders, is reading, in memory that they share with the main process."""
 
     def __init__(self, workers: int):
         self.slots = torch.zeros(workers, 4096, dtype=torch.uint8).share_memory_()
 
-    def start_worker(self, worker: int) -> None:
-        """The DataLoader's worker_init_fn."""
+    def start_worker(self, worker: int, first: int = 0) -> None:
+        """A DataLoader's worker_init_fn. first: the number of its first worker among those of all loaders."""
         global _slot
-        _slot = self.slots[worker]
+        _slot = self.slots[first + worker]
         # Sent to every process of a job, they are the main process's to answer; but with SIGTERM it ends its workers.
         for number in {*STOPS} - {signal.SIGTERM}:
             signal.signal(number, signal.SIG_IGN)

@@ -8,6 +8,7 @@ from collections.abc import Collection
 
 from torch import Tensor
 
+from fastnst.errors import UserError
 from fastnst.losses.objective import Objective
 from fastnst.losses.terms import content_loss, gram_matrix, isotropic_total_variation
 
@@ -37,7 +38,10 @@ class Published(Objective):
         return weights
 
     def measure_units(self, reference: Tensor) -> None:
-        """There are none: the losses are raw."""
+        """There are none: the losses are raw. Raises UserError for a weight of a term that no recipe has."""
+        for name in ("palette", "tone"):
+            if self.weights[name]:
+                raise UserError(f"loss.{name}_weight={self.weights[name]}: this recipe has no such term; give 0")
 
     def features(self, images: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
         scale = self.pixel_range * self.loss_network.std.mean()

@@ -241,6 +241,12 @@ class Whitened(nn.Linear):
         self.axes.copy_(axes.T / spread)
 
 
+def _make_room(kept: dict, most: int) -> None:
+    """Takes away what came first, so that one more makes at most `most`."""
+    while len(kept) >= most:
+        kept.pop(next(iter(kept)), None)  # None, as another thread may take the same away
+
+
 def quickly() -> torch.autocast:
     """Within it the CPU computes in bfloat16 if it has instructions for it; for what counts by its moments alone."""
     return torch.autocast("cpu", torch.bfloat16, enabled=native_bfloat16())
@@ -373,10 +379,12 @@ class Painted:
 
     def embeddings_at(self, size: int, style_weight: float = 1.0) -> dict[Any, Tensor]:
         """Each painting's embedding, (numbers,), seen with its short side at `size` px. style_weight: see `predict`."""
-        if size not in self.looked:
-            self.looked[size] = {path: self.look(load_rgb(path, size)) for path in self.parts}
         key = size, style_weight
         if key not in self.predicted:
+            if size not in self.looked:
+                _make_room(self.looked, 2)  # they have the paintings' pixels
+                self.looked[size] = {path: self.look(load_rgb(path, size)) for path in self.parts}
+            _make_room(self.predicted, 100)
             self.predicted[key] = {path: self.embed(*seen, style_weight) for path, seen in self.looked[size].items()}
         return self.predicted[key]
 

@@ -103,15 +103,24 @@ class BadFiles(pl.Callback):
     def __init__(self):
         self.known, self.new = set(), set()
 
+    def on_validation_batch_end(self, trainer: pl.Trainer, module, outputs, batch: dict, batch_index: int, *_) -> None:
+        self.new |= set(batch["bad"]) - self.known
+
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._tell()
+
     def on_train_batch_end(self, trainer: pl.Trainer, module, outputs, batch: dict, batch_index: int) -> None:
         self.new |= set(batch["bad"]) - self.known
-        if not due(trainer):
-            return
+        if due(trainer):
+            self._tell()
+            module.log("data/bad_files", float(len(self.known)))
+
+    def _tell(self) -> None:
+        """Of what any process has met since."""
         for path in sorted(set().union(*gather(self.new)) - self.known):
             self.known.add(path)
             tell(f"{path} cannot be read as a photograph and is skipped ({len(self.known)} so far)")
         self.new = set()
-        module.log("data/bad_files", float(len(self.known)))
 
     def state_dict(self) -> dict:
         return {"known": sorted(self.known)}

@@ -129,7 +129,17 @@ class StyleTransfer(pl.LightningModule):
         for group in optimizer.param_groups:
             group["lr"] *= group.pop("rate", 1)
         schedule = self.make_schedule(optimizer, self.trainer.max_steps)
+        self.rates = [group["initial_lr"] for group in optimizer.param_groups]
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        # A resumed run has the learning rate of its command, and not the checkpoint's: else a run that diverged could not go
+        # on with a lower one.
+        for optimizer, schedule in zip(self.trainer.optimizers, self.trainer.lr_scheduler_configs, strict=True):
+            for group, rate in zip(optimizer.param_groups, self.rates, strict=True):
+                group["lr"] *= rate / (group["initial_lr"] or 1)
+                group["initial_lr"] = rate
+            schedule.scheduler.base_lrs = [*self.rates]
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Raises SharedError for a run whose optimizer has other groups: that of another version."""

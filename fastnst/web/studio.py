@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from fastnst.checkpoint import load_net
 from fastnst.data.files import sample_photographs
 from fastnst.errors import UserError, line_of
-from fastnst.images import UNREADABLE, Held, decode, fit, load_rgb, save, to_rgb, upright
+from fastnst.images import UNREADABLE, Held, decode, fit, has_alpha, load_rgb, save, to_rgb, upright
 from fastnst.inference.film import restyle_film
 from fastnst.inference.sheet import in_rows
 from fastnst.inference.stylizer import DEFAULTS, STYLE_SIZES, Controls, Stylizer
@@ -293,7 +293,7 @@ class Studio:
         """The mask in gray; None if nothing is painted on it."""
         with restylable(), Image.open(io.BytesIO(given) if isinstance(given, bytes) else given) as image:
             self._check_pixels(image)
-            mask = image.convert("RGBA").getchannel("A") if image.has_transparency_data else image.convert("L")
+            mask = image.convert("RGBA").getchannel("A") if has_alpha(image) else to_rgb(image).convert("L")
         return mask if mask.getbbox() else None
 
     def thumbnails(self) -> dict[str, Image.Image]:
@@ -353,7 +353,9 @@ class Studio:
                 most = self.max_seconds * float(video.average_rate or 25)
         except (av.FFmpegError, IndexError) as error:
             raise UserError(f"This file cannot be restyled as a film ({line_of(error).replace(file, 'file')}).") from None
-        studio, stylizer = self, self.stylizer(look)
+        with self.lock:
+            stylizer = self.stylizer(look)
+        studio = self
 
         class Turns:
             done = 0

@@ -18,7 +18,7 @@ import psutil
 from PIL import Image
 
 from fastnst.checkpoint import export, load_training
-from fastnst.errors import UserError
+from fastnst.errors import UserError, is_name
 from fastnst.files import whole
 from fastnst.images import load_rgb, save
 from fastnst.inference.card import write_card
@@ -82,7 +82,7 @@ class Trainings:
             if before is not None:
                 raise UserError(f"{before.name} is still learning: keep it or cancel it first.")
             folder = self.root / name
-            if not re.fullmatch(r"\w[\w -]{0,40}", name) or name in taken or folder.exists():
+            if not re.fullmatch(r"\w[\w -]{0,40}", name) or not is_name(name) or name in taken or folder.exists():
                 raise UserError("Give the style a short name of letters and digits that is not taken yet.")
             picture = load_rgb(painting)
             folder.mkdir(parents=True)
@@ -152,7 +152,7 @@ class Trainings:
 
     def _start(self, folder: Path) -> None:
         options = [
-            "experiment=finetune", "style=custom", f"style.name={json.dumps(folder.name)}",
+            "experiment=finetune", "style=custom", f"style.name={json.dumps(folder.name, ensure_ascii=False)}",
             f"style.image={folder / 'painting.png'}", f"run_dir={folder / 'run'}", f"out={folder / folder.name}.safetensors",
             f"trainer.max_steps={(folder / 'steps.txt').read_text()}", *OFTEN, *self.options,
         ]  # fmt: skip

@@ -74,6 +74,17 @@ def test_fast(command, small, tmp_path):
     assert results["size"] == 128 and len(results["results"]) == 1 and len(results["results"][0]["curve"]) == 5
 
 
+def test_scales_that_a_photograph_is_too_small_for_are_told_first(command, small, photographs, tmp_path):
+    whole, info = load_net(tmp_path / "small.safetensors")
+    info["objective"]["scales"], info["style"]["size"] = [1, 4], 64
+    export(tmp_path / "small.safetensors", whole, info)
+    status, _, err = command(main, *small, "--fast", "out=here")
+    assert status == 0, err
+    status, out, err = command(main, *small, f"data.root={photographs}", "data.count=1", "size=96", "speed_sizes=[64]")
+    assert status == 2 and "less than 64 px" in err and len(err.splitlines()) == 1
+    assert out == ""
+
+
 def test_figures_of_one_painting(command, small, photographs, tmp_path):
     """Without optimization, and without the checkpoint's name for its style."""
     arguments = (f"data.root={photographs}", "data.count=2", "size=96", "iterations=null", "speed_sizes=[64]")

@@ -14,4 +14,6 @@ def test_a_note_is_read_by_its_process():
         pool.apply(note, ("x" * 9000,))
         process = pool.apply(os.getpid)
         pool.apply(note, ("a b ü.jpg",))
+        with multiprocessing.get_context("fork").Pool(1, reading.start_worker, (0, 0)) as other:  # another loader's
+            other.apply(note, ("painting.jpg",))
     assert reading.of(process) == "a b ü.jpg"

@@ -126,6 +126,7 @@ def test_masks_are_refused(command, tmp_path):
         (["page=true", "format=pt2"], "the page runs format=onnx"),
         (["ckpt=missing.safetensors"], "no such checkpoint"),
         (["out=net.pt2"], "a file of format=onnx ends in .onnx"),
+        (["format=safetensors", "half=true", "out=."], "out=small.safetensors: would replace the checkpoint itself"),
         (["format=executorch", "half=true"], "ExecuTorch's results are wrong then"),
         (["out=small.safetensors/x"], "cannot be written to"),
     ],

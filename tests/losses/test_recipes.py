@@ -5,6 +5,7 @@ import pytest
 import torch
 from conftest import Pixels, random
 
+from fastnst.errors import UserError
 from fastnst.losses import recipes
 from fastnst.losses.objective import Objective
 from fastnst.losses.vgg import LossNetwork
@@ -55,3 +56,9 @@ def test_isotropic_is_the_objective_but_for_tv():
         terms.append(objective(image, objective.target(painting)))
     assert terms[0]["content"] == terms[1]["content"] and terms[0]["style"] == terms[1]["style"]
     assert terms[0]["tv"] != terms[1]["tv"]
+
+
+def test_terms_that_no_recipe_has_are_refused():
+    for name in ("palette", "tone"):
+        with pytest.raises(UserError, match=f"loss.{name}_weight=1: this recipe has no such term"):
+            recipes.Gatys(Pixels(0.226), [random(1, 3, 4, 7)], "relu1_1", {"relu1_1": 0.5}, **{f"{name}_weight": 1})

@@ -169,6 +169,10 @@ def test_an_embedding_is_predicted_from_the_painting(tmp_path, paintings):
     assert (one - other).abs().max() > 0.01
     styled, _ = load_style(tmp_path / "any.safetensors", files[0])
     torch.testing.assert_close(styled.embedding, one)
+    for size in (64, 80, 96):  # a visitor's, who moves the dial
+        styled.embeddings_at(size)
+    assert list(styled.looked) == [80, 96]  # not the pixels of all sizes
+    torch.testing.assert_close(styled.embeddings_at(48)[files[0]], one)
     photographs = torch.rand(1, 3, 32, 32)
     pooled = Pooling(network)(network(torch.rand(1, 3, 48, 48), STYLE_LAYERS))
     folded = net.fold(net.predict(pooled)[0])

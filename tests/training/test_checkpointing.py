@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -103,6 +105,23 @@ def test_each_run_has_a_folder_of_its_own(command, small_training, tmp_path):
     status, out, _ = command(train, *short)
     assert status == 0 and len(list((tmp_path / "runs/small").iterdir())) == 2
     assert "replaced: the checkpoints/small.safetensors that was there" in out.splitlines()
+
+
+def test_two_processes_do_not_train_in_one_folder(command, small_training, tmp_path):
+    short = (*small_training, "trainer.max_steps=1", "data.workers=0", "run_dir=runs/small/x")
+    assert command(train, *short)[0] == 0
+    hold = "import sys; from fastnst.files import locked; x = open(sys.argv[1], 'a'); print(locked(x), flush=True); input()"
+    other = subprocess.Popen(
+        [sys.executable, "-c", hold, tmp_path / "runs/small/x/config.yaml"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert other.stdout.readline() == "True\n"
+    status, _, err = command(train, *short, "ckpt=last", "trainer.max_steps=2")
+    assert status == 2 and "run_dir=runs/small/x: another process trains there" in err and len(err.splitlines()) == 1
+    other.kill()
+    other.communicate()
+    status, _, err = command(train, *short, "ckpt=last", "trainer.max_steps=2")
+    assert status == 0, err
 
 
 def test_an_export_that_cannot_be_written_is_told_before_the_first_step(command, small_training, at_step, tmp_path):

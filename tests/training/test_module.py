@@ -12,6 +12,7 @@ from fastnst.evaluation.figures import flicker
 from fastnst.images import to_tensor
 from fastnst.losses.objective import Objective
 from fastnst.training import module as training
+from fastnst.training.schedules import cosine
 
 # float64 and SGD: a net of four channels blows up float32's rounding, and Adam the sign of a gradient near 0.
 EXACT = (
@@ -42,6 +43,25 @@ def test_a_resumed_run_equals_an_uninterrupted_one(command, small_training, same
     assert status == 0, err
     assert "run: runs/part/x" in out  # it goes on where it was
     assert same_as_whole("part")
+
+
+def test_a_resumed_run_has_the_learning_rate_of_its_command(command, small_training, monkeypatch):
+    """As the advice on a run that diverged has it: resume it with a lower one."""
+    falling = "optimizer.schedule._target_=fastnst.training.schedules.cosine"
+    assert command(train, *small_training, falling, "trainer.max_steps=3", "run_dir=runs/part/x")[0] == 0
+    step, rates = training.StyleTransfer.training_step, []
+
+    def watched(self, batch, index):
+        rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])
+        return step(self, batch, index)
+
+    monkeypatch.setattr(training.StyleTransfer, "training_step", watched)
+    again = ("trainer.max_steps=5", "run_dir=runs/part/x", "ckpt=last", "optimizer.lr=2e-4")
+    status, _, err = command(train, *small_training, falling, *again)
+    assert status == 0, err
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 2e-4)
+    factor = cosine(optimizer, 5).lr_lambdas[0]
+    assert rates[1:] == [pytest.approx(2e-4 * factor(4))]
 
 
 def test_weights_that_are_not_finite_are_never_saved(command, small_training, monkeypatch, tmp_path):

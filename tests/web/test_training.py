@@ -6,6 +6,7 @@ import time
 import pytest
 import torch
 from conftest import picture
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from fastnst.errors import UserError
 from fastnst.models.transform_net import TransformNet
@@ -18,6 +19,7 @@ STAND_IN = """
 import os, shutil, sys, time
 options = dict(option.split("=", 1) for option in sys.argv[1:])
 os.makedirs(options["run_dir"], exist_ok=True)
+open(options["run_dir"] + "/name.txt", "w", encoding="utf-8").write("style.name=" + options["style.name"])
 shutil.copy(os.environ["STEP"], options["run_dir"] + "/last.ckpt")
 print("fastnst: a warning", file=sys.stderr, flush=True)
 if options["trainer.max_steps"] == "1":
@@ -56,7 +58,7 @@ def wait(condition) -> None:
 def test_one_at_a_time_and_then_in_the_list(trainings, tmp_path):
     painting = str(tmp_path / "painting.jpg")
     assert trainings.progress().status == "none" and describe(trainings.progress()) == ""
-    for name in ("", "../mine", ".mine", "a/b", "${oc.env:HOME}", "taken", "x" * 50):
+    for name in ("", "../mine", ".mine", "a/b", "${oc.env:HOME}", "taken", "x" * 50, "\u6ce2" * 40):
         with pytest.raises(UserError, match="short name"):
             trainings.begin(name, painting, 5, ["taken"])
     (tmp_path / "text.jpg").write_text("no picture")
@@ -77,6 +79,14 @@ def test_one_at_a_time_and_then_in_the_list(trainings, tmp_path):
     trainings.begin("other", painting, 2)
     wait(lambda: trainings.progress().status == "none")
     assert [path.stem for path in trainings.finished()] == ["mine", "other"]
+
+
+def test_a_name_may_have_letters_of_any_language(trainings, tmp_path):
+    name = "\u00e9t\u00e9 \u6ce2"
+    trainings.begin(name, str(tmp_path / "painting.jpg"), 2)
+    wait(lambda: (tmp_path / f"trainings/{name}/{name}.safetensors").exists())
+    (override,) = (tmp_path / "trainings").glob("*/run/name.txt")
+    assert OverridesParser.create().parse_override(override.read_text(encoding="utf-8")).value() == name
 
 
 def test_it_goes_on_after_the_page_or_the_machine_went_down(trainings, tmp_path):
