@@ -1,5 +1,6 @@
 """What comes with the code, wherever the user stands: configs, artworks, and checkpoints by name."""
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -12,6 +13,15 @@ CONFIGS, CHECKPOINTS = HOME / "configs", HOME / "checkpoints"
 ARTWORKS = PACKAGE / "assets" / "artworks"  # the project's own
 FIGURES = "content", "strokes", "palette", "motif"  # the last columns of checkpoints/README.md's table of figures
 PAINTINGS = PACKAGE / "assets" / "paintings"  # in the public domain, by the names of shipped styles: 432 x 324 px of each
+
+
+def is_shipped(checkpoint: Path) -> bool:
+    """Whether a file is, byte for byte, the shipped checkpoint of its name: one that was trained under that name is not."""
+    sums = CHECKPOINTS / "SHA256SUMS"
+    if not checkpoint.is_file() or not sums.is_file():
+        return False
+    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    return f"{digest}  {checkpoint.name}" in sums.read_text().splitlines()
 
 
 def painting_of(checkpoint: Path) -> str | None:
@@ -31,7 +41,7 @@ def figures_of(checkpoint: Path) -> str | None:
 def _row(checkpoint: Path, name: str) -> list[str] | None:
     """The cells after the name in the first row of that name in checkpoints/README.md; None if the file is not shipped."""
     readme = CHECKPOINTS / "README.md"
-    if checkpoint.resolve().parent != CHECKPOINTS.resolve() or not readme.is_file():
+    if not is_shipped(checkpoint):
         return None
     found = re.search(rf"^\| `{re.escape(name)}` \|(.*)\|$", readme.read_text(), re.MULTILINE)
     return [cell.strip() for cell in found[1].split("|")] if found else None

@@ -22,6 +22,8 @@ from fastnst.errors import UserError
 from fastnst.evaluation.pictures import find_paintings
 from fastnst.images import check_suffix, load_rgb
 
+LEAST = 22  # px of a picture's width: 16 px of its height
+
 GAP = 8  # px
 # columns: of paintings with their results. width: of a picture in px, at which photographs are restyled, so that strokes are
 # seen as they come out; its height is three quarters of that.
@@ -72,6 +74,8 @@ def main(arguments: list[str]) -> None:
     columns, width = options["columns"], options["width"]
     if not pairs or len(given) < len(rows) or not (columns.isdecimal() and width.isdecimal()):
         raise UserError(f"give a file to write, and CHECKPOINT=PAINTING for each row; see the top of {__file__}")
+    if int(columns) < 1 or int(width) < LEAST:
+        raise UserError(f"columns={columns}, width={width}: give one column at least, and {LEAST} px")
     check_suffix(out)
     draw_gallery(pairs, int(columns), int(width), options["photographs"].split(",")).save(out, quality=88)
 

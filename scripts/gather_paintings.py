@@ -28,7 +28,7 @@ def gather(out: Path, sources: dict[Path, int], held_out: set[str]) -> int:
     with whole(out) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
         for source, times in sources.items():
             for path in [source] if source.is_file() else find_photographs(source):
-                if any(str(path).endswith(name) for name in held_out):
+                if any(f"/{Path(str(path)).as_posix()}".endswith(f"/{name}") for name in held_out):
                     continue
                 image = load_rgb(path)
                 image = short_side(image, SIZE) if min(image.size) > SIZE else image
@@ -45,7 +45,7 @@ def main() -> None:
     try:
         out, *arguments = sys.argv[1:]
         pairs = dict(argument.rsplit("=", 1) for argument in arguments)
-        held_out = set(Path(pairs.pop("except")).read_text().split()) if "except" in pairs else set()
+        held_out = set(Path(pairs.pop("except")).read_text().splitlines()) - {""} if "except" in pairs else set()
         sources = {Path(source): int(times) for source, times in pairs.items()}
         print(f"{out}: {gather(Path(out), sources, held_out)} paintings")
     except (UserError, OSError, ValueError) as error:

@@ -12,7 +12,7 @@ from fastnst.errors import UserError
 from fastnst.evaluation.figures import relative_content
 from fastnst.images import fit, load_rgb, to_tensor
 from fastnst.losses.vgg import LossNetwork
-from fastnst.shipped import ARTWORKS, checkpoint_file
+from fastnst.shipped import ARTWORKS, CHECKPOINTS, checkpoint_file, is_shipped
 
 
 def test_a_name_is_a_shipped_checkpoint(command, tmp_path):
@@ -61,3 +61,9 @@ def test_the_dials_of_the_zero_shot_net_are_monotone():
             detail = [fine(style(photograph, style_size=size)) for size in (256, 176, 96)]
             # Of starry what is fine falls by an eighth alone.
             assert detail == sorted(detail) and detail[2] > (1.1 if name == "starry" else 1.2) * detail[0]
+
+
+def test_shipped_checkpoints_are_known_by_their_bytes():
+    """`sha256sum *.safetensors > SHA256SUMS`, in checkpoints/, after a change."""
+    assert all(map(is_shipped, CHECKPOINTS.glob("*.safetensors")))
+    assert len((CHECKPOINTS / "SHA256SUMS").read_text().splitlines()) == len([*CHECKPOINTS.glob("*.safetensors")])

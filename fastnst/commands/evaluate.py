@@ -67,12 +67,13 @@ def evaluate(cfg: DictConfig) -> dict:
     network = LossNetwork().to(device).to(memory_format=torch.channels_last)
     if marks:
         objective = trained_objective(info, painting_file, device)
-        shown = [*photographs, *(read(paths[0], device, side) for side in speed_sizes)]
-        if min(min(picture.shape[-2:]) for picture in shown) < objective.least:
-            raise UserError(
-                f"size={size}, speed_sizes={speed_sizes}: a photograph has a side of less than {objective.least} px, the "
-                "least for the checkpoint's scales; give larger sizes, or iterations=null"
-            )
+    least = objective.least if marks else 16
+    shown = [*photographs, *(read(paths[0], device, side) for side in speed_sizes)]
+    if min(min(picture.shape[-2:]) for picture in shown) < least:
+        raise UserError(
+            f"size={size}, speed_sizes={speed_sizes}: a photograph has a side of less than {least} px, the least for "
+            + ("the checkpoint's scales; give larger sizes, or iterations=null" if marks else "a net; give larger sizes")
+        )
     optimizer, schedule = instantiate(cfg.optimizer.optimizer), instantiate(cfg.optimizer.schedule)
     check_writable(out)
 

@@ -63,6 +63,8 @@ def export(cfg: DictConfig) -> None:
     if path.exists() and path.samefile(checkpoint_file(checkpoint)):
         raise UserError(f"out={path}: would replace the checkpoint itself; give another name")
     check_writable(path.parent)
+    if style is not None:
+        info |= {"style": _told(info.get("style", {}), title_of(style))}
     if cfg.format == "safetensors":
         inside = False  # a checkpoint holds the net alone
         if style is None:
@@ -81,15 +83,20 @@ def export(cfg: DictConfig) -> None:
         call = _with(call, styled.first_embedding())
     difference = f"{largest_difference(call, net, inside, sizes_of(cfg.format)):.3g} / 255"
     print(f"largest difference from the checkpoint in float32: {difference}")
-    known = info if style is None else info | {"style": info.get("style", {}) | {"name": title_of(style)}}
     measured = {"largest difference from the checkpoint": difference, "time of a pass": time_a_pass(call, inside)}
-    about = write_card(checkpoint_file(checkpoint), path, cfg.format, known, measured)
+    about = write_card(checkpoint_file(checkpoint), path, cfg.format, info, measured)
     print(f"{about}: its card")
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     if isinstance(styled, ArbitraryNet):
         path = path.with_name(f"{path.stem}_painting.onnx")
         export_predictor(Predictor(styled, info, checkpoint, inside).eval(), path, info)
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, from a painting to its embedding")
+
+
+def _told(style: dict, name: str) -> dict:
+    """Of what a checkpoint tells of its styles what holds for the one of that name, or for a painting of that name."""
+    images = {title: digest for title, digest in style.get("image", {}).items() if title == name}
+    return style | {"name": name, "image": images}
 
 
 def _with(call: Callable[..., np.ndarray], embedding: Tensor) -> Callable[[np.ndarray], np.ndarray]:
@@ -109,6 +116,8 @@ def _page(cfg: DictConfig) -> None:
             if isinstance(one, Regions):
                 raise UserError("style: an exported file takes no masks; give a style, or shares of several")
             net = one
+        if path.stem in nets:
+            raise UserError(f"ckpt={path}: two checkpoints are called {path.stem}; rename one")
         nets[path.stem] = net, info
     if not nets:
         raise UserError("ckpt=[]: give a checkpoint")

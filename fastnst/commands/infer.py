@@ -166,7 +166,7 @@ def name_results(pictures: list[Path], root: Path, out: Path, name: str) -> list
     """Where in the folder `out` each picture's result goes: as it lies below `root`, with `name` behind its own.
 
     A kind that is not written becomes PNG. Where two results would have one name, each keeps its picture's suffix in it.
-    Raises UserError if that does not help.
+    Raises UserError if that does not help, or if a result would replace one of the pictures.
     """
 
     def result(picture: Path, stem: str) -> Path:
@@ -179,6 +179,10 @@ def name_results(pictures: list[Path], root: Path, out: Path, name: str) -> list
     ((target, most),) = Counter(targets).most_common(1)
     if most > 1:
         raise UserError(f"out={target}: {most} pictures would be written to it; rename them, or restyle them one by one")
+    given = {os.path.realpath(picture) for picture in pictures}
+    replaced = next((target for target in targets if os.path.realpath(target) in given), None)
+    if replaced is not None:
+        raise UserError(f"out={replaced}: is one of the pictures to restyle; give a folder of its own for the results")
     return targets
 
 

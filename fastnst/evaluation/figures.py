@@ -172,8 +172,8 @@ def checkerboard(picture: Tensor) -> float:
     """Energy at the upsampling frequencies against their neighbourhood, in dB: the worst of them.
 
     Two enlargements by 2 can leave patterns of period 2 and 4 px: peaks of the power spectrum where both frequencies are
-    multiples of 1/4 per px. The luminance is windowed (Hann), and the mean power within 2 bins of each such point compared
-    with that of the ring 5 to 9 bins away. Around 2 without such a pattern, as the worst of several noisy points.
+    multiples of 1/4 per px. The mean of R, G and B is windowed (Hann), and the mean power within 2 bins of each such point
+    compared with that of the ring 5 to 9 bins away. Around 2 without such a pattern, as the worst of several noisy points.
     Threshold: a net leaves a checkerboard if its results lie more than 3 dB above the photographs.
     """
     gray = picture.mean((0, 1)).double()

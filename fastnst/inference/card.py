@@ -60,7 +60,7 @@ def _painting(checkpoint: Path, style: Mapping[str, Any]) -> str:
     if shipped is not None:
         return shipped
     images = style.get("image")
-    if not isinstance(images, Mapping):
+    if not isinstance(images, Mapping) or not images:
         return UNKNOWN
     return ", ".join(f"{name} (SHA-256 {digest}...)" for name, digest in images.items()) + f"; licence {UNKNOWN}"
 

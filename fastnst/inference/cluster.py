@@ -27,6 +27,7 @@ import fsspec
 
 from fastnst.data.files import MOST_BYTES
 from fastnst.errors import UserError, line_of
+from fastnst.files import write_bytes
 
 BLOCK = 2**23  # bytes that are read at a time, and that a lost worker's successor does again
 READER, ACTOR = 0.25, 0.75  # of a core: readers find room beside as many actors as there are cores
@@ -237,7 +238,8 @@ class Restyle:
             raise UserError("not a picture") from None
         with opened as image:
             width = max(net.channels for net in self.stylizer.nets)
-            check_memory(image.size, width, self.size, self.controls.style_scale)
+            masks = max(len(getattr(net, "masks", ())) for net in self.stylizer.nets)
+            check_memory(image.size, width, self.size, self.controls.style_scale, masks)
             image.load()
             return self.stylizer(image, self.size, self.controls)
 
@@ -273,7 +275,11 @@ def finished(out: str, name: str, options: dict) -> set[str]:
     try:
         system.invalidate_cache()
         there = {path[len(folder) :].lstrip("/") for path in system.find(folder)}
-        results = {path for path in there if PurePosixPath(path).stem.endswith(f"_{name}") and "/." not in f"/{path}"}
+        # A name may end like another: great_wave's results are not wave's.
+        notes = [json.loads(system.cat_file(f"{folder}/{path}")) for path in there if path.startswith(".fastnst_")]
+        longer = tuple(f"_{note['name']}" for note in notes if note.get("name", "").endswith(f"_{name}"))
+        stems = {path: PurePosixPath(path).stem for path in there if "/." not in f"/{path}"}
+        results = {path for path, stem in stems.items() if stem.endswith(f"_{name}") and not stem.endswith(longer)}
         if system.isfile(record):
             before = json.loads(system.cat_file(record))
             differ = sorted(key for key in options if options[key] != before.get(key))
@@ -291,7 +297,8 @@ def note(out: str, name: str, options: dict) -> None:
     system, folder = located(out)
     try:
         system.makedirs(folder, exist_ok=True)
-        system.pipe_file(f"{folder}/{_record(name)}", json.dumps(options, indent=1).encode())
+        data, path = json.dumps({"name": name} | options, indent=1).encode(), f"{folder}/{_record(name)}"
+        write_bytes(path, data) if _is_local(system) else system.pipe_file(path, data)
     except OSError as error:
         raise UserError(f"out={out}: cannot be written to ({line_of(error)})") from None
 

@@ -149,6 +149,7 @@ def _onnx(module: nn.Module, inputs: dict[str, tuple[Tensor, dict[int, str]]], o
     """`module` as an ONNX file. inputs: of each by its name an example, and the names of axes of any length."""
     try:
         import onnx
+        import onnxruntime  # noqa: F401 (tries the file)
         import onnxscript  # noqa: F401 (torch's exporter needs it)
     except ImportError:
         raise UserError("format=onnx needs more packages: pip install 'fastnst[export]'") from None

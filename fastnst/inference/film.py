@@ -28,6 +28,7 @@ CODECS = {  # codec, px, options
     ".webm": ("libvpx-vp9", "yuv420p", {"crf": "24", "deadline": "good", "cpu-used": "5", "row-mt": "1"}),
     ".gif": ("gif", "pal8", {}),
 }
+MOST_ASPECT = 8  # how much wider than high, or higher than wide, a film's pixels may be
 HUNDREDTH = Fraction(1, 100)  # s: what a GIF counts in. Viewers show a frame of less than two of them for ten.
 Item = TypeVar("Item")
 
@@ -57,7 +58,8 @@ def restyle_film(
     """Restyles a film frame by frame, written whole or not at all, with the times of the source's frames.
 
     The suffix of `target` says how: .gif, .webm (VP9), or one of the others (H.264). A GIF has no sound, its times are
-    rounded to 0.01 s, and frames that follow sooner than 0.02 s are left out. What is transparent becomes white.
+    rounded to 0.01 s, and frames that follow sooner than 0.02 s are left out. What is transparent becomes white. Pixels that
+    are not square become square ones.
     size: the long side in px is reduced to it if it is longer. temporal: see `Damping`. progress: called with the frames
     done and, where the file tells, how many there are. A rotation is carried out; the range and matrix of the colours stay
     the source's. Raises UserError for a file that is not a whole film, cannot be written, or needs what is not installed.
@@ -179,11 +181,15 @@ def _batches(film, video, sounds: dict, base: Fraction, size: int | None, even: 
             time = pts if time is None or pts > time else time + 1
             yield (time, length), upright(frame)
 
+    aspect = video.sample_aspect_ratio or 1
+    if not 1 / MOST_ASPECT <= aspect <= MOST_ASPECT:  # a damaged header's
+        aspect = 1
+
     def upright(frame) -> Image.Image:
         alpha = any(component.is_alpha for component in frame.format.components)
-        picture = to_rgb(
-            Image.fromarray(np.rot90(frame.to_ndarray(format="rgba" if alpha else "rgb24"), frame.rotation // 90))
-        )
+        # The pixels of old cameras and DVDs are not square. Those of the result are.
+        pixels = frame.to_ndarray(format="rgba" if alpha else "rgb24", width=round(frame.width * aspect))
+        picture = to_rgb(Image.fromarray(np.rot90(pixels, frame.rotation // 90)))
         if size is not None and max(picture.size) > size:
             picture = fit(picture, size)
         width, height = (side // even * even for side in picture.size)

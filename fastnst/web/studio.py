@@ -23,7 +23,7 @@ from fastnst.inference.sheet import in_rows
 from fastnst.inference.stylizer import DEFAULTS, STYLE_SIZES, Controls, Stylizer
 from fastnst.models.arbitrary import Painted
 from fastnst.models.net import Net
-from fastnst.shipped import ARTWORKS, CHECKPOINTS, PAINTINGS, checkpoint_file, figures_of, painting_of
+from fastnst.shipped import ARTWORKS, PAINTINGS, checkpoint_file, figures_of, is_shipped, painting_of
 
 PREVIEW = 640  # px of the long side
 SHOWN = 1600  # px, of a result on the page
@@ -95,6 +95,7 @@ class Studio:
         if not files:
             raise UserError(f"checkpoints={checkpoints}: no .safetensors in it; give another folder, or a checkpoint")
         self.nets: dict[str, tuple[Net, dict]] = {}
+        self.files: dict[str, Path] = {}
         # Of each, by its name on the page: its checkpoint, and its name there.
         self.styles: dict[str, tuple[str, str | None]] = {}
         self.any_painting: list[str] = []
@@ -128,14 +129,15 @@ class Studio:
             painting = ARTWORKS / "wave.jpg"
         else:
             names = {f"{stem}: {style}": style for style in net.styles} or {stem: None}
+        known_here = is_shipped(file)
         for name, style in names.items():
             shipped = [folder / f"{style or stem}.jpg" for folder in (ARTWORKS, PAINTINGS)]
-            known = next((path for path in shipped if file.resolve().parent == CHECKPOINTS and path.is_file()), painting)
+            known = next((path for path in shipped if known_here and path.is_file()), painting)
             if known is not None:
                 self.paintings[name] = known
         heading = group or (ANY if net.any_painting else title_of(stem) if net.styles else SINGLE)
         self.groups.setdefault(heading, []).extend(names)
-        self.nets[stem] = net, info
+        self.nets[stem], self.files[stem] = (net, info), file
         self.styles |= {name: (stem, style) for name, style in names.items()}
 
     @property
@@ -158,12 +160,12 @@ class Studio:
         _, info = self.nets[stem]
         lines = [f"**{html.escape(title_of(name))}**"]
         own = painting is not None and painting.parent == ARTWORKS and name not in self.any_painting
-        told = "the project's own artwork (MIT licence)" if own else painting_of(CHECKPOINTS / f"{stem}.safetensors")
+        told = "the project's own artwork (MIT licence)" if own else painting_of(self.files[stem])
         lines += [f"Painting: {told}."] if told else []
         size, steps, losses = info.get("style", {}).get("size"), info.get("steps"), info.get("validation", {})
         if isinstance(steps, int) and isinstance(size, int):
             lines.append(f"Trained for {steps} steps, with the painting at {size} px.")
-        figures = figures_of(CHECKPOINTS / f"{stem}.safetensors")
+        figures = figures_of(self.files[stem])
         if figures and stem == name:
             lines.append(f"Over ten held-out photographs, lower is better: {figures}.")
         shown = [

@@ -85,6 +85,16 @@ def test_each_picture_has_a_result_of_its_own(command, checkpoint, tmp_path):
     assert not (tmp_path / "more").exists()
 
 
+def test_no_result_takes_a_photographs_place(command, checkpoint, tmp_path):
+    (tmp_path / "p").mkdir()
+    for name in ("beach.png", f"beach_{checkpoint.stem}.png"):
+        picture(1).save(tmp_path / "p" / name)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "p").iterdir()}
+    status, _, err = command(main, f"ckpt={checkpoint}", "img=p", "out=p")
+    assert status == 2 and "is one of the pictures to restyle" in err and len(err.splitlines()) == 1
+    assert {path.name: path.read_bytes() for path in (tmp_path / "p").iterdir()} == before
+
+
 def test_large_pictures_are_limited_by_memory_alone(command, checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow's: more than twice as many are refused
     picture(0, 100, 80).save(tmp_path / "large.png")

@@ -119,6 +119,9 @@ def test_another_commands_results_are_not_taken_for_its_own(tmp_path):
         finished(out, "s", options | {"size": 256, "strength": 0.5})
     with pytest.raises(UserError, match="a_t.jpg, which is another command's"):
         finished(out, "t", options)
+    note(out, "of_t", options)
+    (tmp_path / "out/a_t.jpg").rename(tmp_path / "out/a_of_t.jpg")
+    assert finished(out, "t", options) == set() and finished(out, "of_t", options) == {"a_of_t.jpg"}
 
 
 def test_a_cluster_that_is_not_there_is_told_at_once():

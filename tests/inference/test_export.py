@@ -106,6 +106,7 @@ def test_a_card_tells_what_is_known_and_no_more(tmp_path):
     assert rows["photographs"] == "root train2017, batch_size 4" and rows["loss network"] == "not recorded"
     assert "1.0 MB" in rows["file"] and "converted" not in text
     assert "Hokusai" in card(CHECKPOINTS / "great_wave.safetensors", path, "onnx", {}, {})
+    (tmp_path / "great_wave.safetensors").write_bytes(b"trained here under the name of a shipped one")
     assert "painting and licence | not recorded" in card(tmp_path / "great_wave.safetensors", path, "onnx", {}, {})
 
 
@@ -141,7 +142,8 @@ def test_bad_input_gets_one_line(command, checkpoint, tmp_path, arguments, messa
 
 def test_a_checkpoint_of_one_style(command, tmp_path):
     net = random_multi()
-    write_checkpoint(tmp_path / "multi.safetensors", net, {"style": {"name": "a+b", "size": 48}})
+    style = {"name": "a+b", "size": 48, "image": {"a": "aa11", "b": "bb22"}}
+    write_checkpoint(tmp_path / "multi.safetensors", net, {"style": style})
     options = ("ckpt=multi.safetensors", "format=safetensors", "style=b")
     for half in ("true", "false"):
         status, out, err = command(main, *options, f"half={half}", f"out={half}.safetensors")
@@ -151,6 +153,8 @@ def test_a_checkpoint_of_one_style(command, tmp_path):
         own_pass, expected = own(photograph), net.choose({"b": 1.0})(photograph)
         torch.testing.assert_close(own_pass, expected, atol=1 / 255 if half == "true" else 1e-6, rtol=0)
         assert info["style"]["name"] == "b" and "/ 255" in out
+        told = (tmp_path / f"{half}.safetensors.md").read_text()
+        assert "bb22" in told and "aa11" not in told  # its own painting alone
     sizes = [(tmp_path / f"{half}.safetensors").stat().st_size for half in ("true", "false")]
     assert sizes[0] < 0.7 * sizes[1]
     # Both go back to one net, and are mixed by their weights.

@@ -95,6 +95,20 @@ def test_a_style_that_changes_nothing_changes_nothing(tmp_path, color_range, mat
     assert {p.name for p in tmp_path.iterdir()} == {"clip.mp4", "out.mp4"}
 
 
+def test_pixels_become_square(tmp_path):
+    with av.open(str(tmp_path / "clip.mp4"), "w") as film:
+        video = film.add_stream("libx264", rate=RATE)
+        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        video.codec_context.sample_aspect_ratio = Fraction(16, 12)
+        film.mux(video.encode(av.VideoFrame.from_image(picture(4, WIDTH, HEIGHT))))
+        film.mux(video.encode())
+    restyle_film(Same(), tmp_path / "clip.mp4", tmp_path / "out.mp4")
+    _, (frame,), *_ = read_clip(tmp_path / "out.mp4")
+    assert frame.shape == (HEIGHT, WIDTH * 16 // 12, 3)
+    wanted = np.asarray(picture(4, WIDTH, HEIGHT).resize((WIDTH * 16 // 12, HEIGHT)), int)
+    assert np.abs(frame - wanted).mean() < 12
+
+
 def test_uneven_times_are_kept(tmp_path):
     make_clip(tmp_path / "clip.mp4", pts=[0, 1, 2, 5, 6, 9], suffix_sound=False)
     restyle_film(Same(), tmp_path / "clip.mp4", tmp_path / "out.mkv")

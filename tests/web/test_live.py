@@ -12,6 +12,7 @@ from PIL import Image
 
 from fastnst.checkpoint import export
 from fastnst.commands.entry import export as export_main
+from fastnst.images import to_rgb
 from fastnst.inference.stylizer import Stylizer
 from fastnst.models import arbitrary
 from fastnst.models.transform_net import TransformNet
@@ -155,11 +156,34 @@ def test_a_painting_dropped_changes_the_picture(visit, folder, tmp_path):
     page.get_by_label("Painting's size").wait_for()
     after = next_after(page, before)
     assert np.abs(after - before).mean() > 5
+    page.locator("#style-size").fill("96")
+    resized = next_after(page, after)
+    picture(8, 80, 72).save(tmp_path / "other.png")
+    page.set_input_files("#painting", tmp_path / "other.png")
+    page.get_by_label("other", exact=True).wait_for(state="attached", timeout=60_000)
+    page.wait_for_function("document.getElementById('style-size').value !== '96'")  # a painting has dials of its own
+    other = next_after(page, resized)
+    page.get_by_label("painting", exact=True).check(force=True)
+    assert page.locator("#style-size").input_value() == "96"
+    after = next_after(page, other)
     page.get_by_label("Second style").select_option(label="B")  # half of it, by another net
     assert np.abs(next_after(page, after) - after).mean() > 1
     (tmp_path / "text.png").write_text("no picture")
     page.set_input_files("#file", tmp_path / "text.png")
     page.get_by_text("text.png is not a picture.").wait_for()
+
+
+def test_a_transparent_still_lies_on_white_and_grows(visit, tmp_path):
+    image = picture(0, 300, 200).convert("RGBA")
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    image.save(tmp_path / "photo.png")
+    page = visit()
+    page.locator("#size").select_option("256")
+    page.set_input_files("#file", tmp_path / "photo.png")
+    latest(page, "256 x 171 px")
+    page.locator("#size").select_option("384")
+    source, _ = latest(page, "300 x 200 px")
+    assert np.abs(source - np.asarray(to_rgb(image), int)).max() <= 2
 
 
 def test_a_still_gets_the_brushwork_of_its_net(visit, folder, tmp_path):

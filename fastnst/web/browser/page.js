@@ -63,7 +63,7 @@ function passes() {
   }
   const { file, painting } = nets[parts[0][0].net];
   let embedding = mix(parts.map(([style, part]) => [style.embedding, part]));
-  const between = painting && strength < 1 && own?.net === parts[0][0].net;
+  const between = painting && strength < 1 && own?.net === parts[0][0].net && own.embedding;
   if (between) embedding = mix([[own.embedding, 1 - strength], [embedding, strength]]);
   return { passes: [{ file, embedding, share: 1 }], strength: between ? 1 : strength, brushwork };
 }
@@ -88,9 +88,13 @@ async function look(net, bitmap, size, weight) {
 async function lookAtOwn() {
   const { net } = chosen(), { source } = state;
   if (!nets[net].painting || value("strength") === 1 || !source || own?.source === source && own.net === net) return;
-  own = { source, net: null };
-  const embedding = await look(net, await createImageBitmap(source.element), nets[net].size, 1);
-  if (own.source === source) own = { source, net, embedding };
+  const looked = own = { source, net, embedding: null };  // no second look while this one lasts
+  try {
+    looked.embedding = await look(net, await createImageBitmap(source.element), nets[net].size, 1);
+  } catch (error) {
+    if (own === looked) own = null;
+    throw error;
+  }
   changed = true;
 }
 
@@ -108,7 +112,8 @@ async function addPainting(file) {
   say(`Looking at ${file.name} ...`);
   const embedding = await look(net, await createImageBitmap(bitmap), nets[net].size, 1);
   const title = file.name.replace(/\.[^.]*$/, "");
-  const tile = addStyle({ net, embedding, title, bitmap, thumbnail: URL.createObjectURL(file) });
+  const dials = { size: nets[net].size, weight: 0 };
+  const tile = addStyle({ net, embedding, title, bitmap, dials, thumbnail: URL.createObjectURL(file) });
   tile.querySelector("input").click();
   say("");
 }
@@ -116,23 +121,28 @@ async function addPainting(file) {
 let looking = false, again = false;
 /** Looks at the chosen painting again when its size or weight changes: the newest values, once the last look is done. */
 async function dial() {
+  if (chosen().dials) chosen().dials = { size: value("style-size"), weight: value("style-weight") };
   again = true;
   if (looking) return;
   looking = true;
-  while (again) {
-    again = false;
-    const style = chosen();
-    if (!style.bitmap) continue;
-    const weight = 3 ** value("style-weight");
-    style.embedding = await look(style.net, await createImageBitmap(style.bitmap), value("style-size"), weight);
-    changed = true;
+  try {
+    while (again) {
+      again = false;
+      const style = chosen();
+      if (!style.dials) continue;
+      const { size, weight } = style.dials;
+      style.embedding = await look(style.net, await createImageBitmap(style.bitmap), size, 3 ** weight);
+      changed = true;
+    }
+  } finally {
+    looking = false;
   }
-  looking = false;
 }
 
 // Frames
 
-function sides({ width, height, moves }) {
+/** The sides of a frame: of what is there now, as a camera that is turned has others. */
+function sides({ width, height, moves }, changed) {
   const wanted = get("size").value, long = Math.max(width, height);
   const most = wanted !== "auto" ? Number(wanted) : moves || changed ? side : 768;
   const scale = Math.min(1, most / long);
@@ -156,9 +166,10 @@ function show({ source, result }) {
 }
 
 async function frame() {
-  const { source } = state, wasChanged = changed, [width, height] = sides(source);
+  const { source } = state, wasChanged = changed;
   changed = false;
   const bitmap = await createImageBitmap(source.element);
+  const [width, height] = sides({ width: bitmap.width, height: bitmap.height, moves: source.moves }, wasChanged);
   const answer = await painter.asked({ kind: "restyle", bitmap, width, height, ...passes() }, [bitmap]);
   state.latest = answer;
   show(answer);
@@ -172,14 +183,17 @@ async function frame() {
 }
 
 async function run() {
-  let small = false;  // a picture is shown small at once, and at full size when nothing has changed meanwhile
+  let failed = false, small = false;  // a picture is shown small at once, and at full size when nothing has changed meanwhile
   for (;;) {
     await new Promise(state.source?.moves ? requestAnimationFrame : resolve => setTimeout(resolve, 30));
     if (!state.source || !(state.source.moves || changed || small)) continue;
     try {
       small = await frame() && get("size").value === "auto";
+      if (failed) say("");
+      failed = false;
     } catch (error) {
       say(`This style cannot be run: ${error.message}`);
+      failed = true;
       await new Promise(resolve => setTimeout(resolve, 1000));
     }
   }
@@ -233,13 +247,16 @@ listen("camera", "click", () => use(sources.camera));
 listen("sample", "click", () => use(sources.sample));
 listen("file", "change", file(open));
 listen("painting", "change", file(given => addPainting(given).catch(error => say(error.message))));
+listen("size", "change", () => { changed = true; });
 listen("save", "click", () => state.latest && canvas.toBlob(blob => download(blob, "painted.png")));
 listen("record", "click", record);
 listen("compare", "change", () => state.latest && show(state.latest));
 for (const id of ["style-size", "style-weight"]) listen(id, "input", () => dial().catch(error => say(error.message)));
 listen("style-form", "input", () => {
   changed = true;
-  get("dials").hidden = !chosen().bitmap;
+  const { dials } = chosen();  // a painting's own
+  get("dials").hidden = !dials;
+  if (dials) [get("style-size").value, get("style-weight").value] = [dials.size, dials.weight];
   get("blend").disabled = !second();
   lookAtOwn().catch(error => say(error.message));
 });

@@ -1,4 +1,4 @@
-// What can be painted. Each source has an `element` to draw, its `width` and `height`, whether it `moves`, and `stop`.
+// What can be painted. Each source has an `element` to draw, whether it `moves`, and `stop`.
 
 const REFUSED = {
   NotAllowedError: "The camera was refused. Allow it in the browser's settings for this page, then press Camera again.",
@@ -10,7 +10,7 @@ async function play(video) {
   [video.muted, video.loop, video.playsInline] = [true, true, true];
   await video.play();
   const stop = () => video.pause();
-  return { element: video, width: video.videoWidth, height: video.videoHeight, moves: true, stop };
+  return { element: video, moves: true, stop };
 }
 
 export async function camera() {
@@ -21,8 +21,13 @@ export async function camera() {
   } catch (error) {
     throw new Error(REFUSED[error.name] ?? `The camera cannot be used: ${error.message}`);
   }
-  const source = await play(Object.assign(document.createElement("video"), { srcObject: stream }));
-  return { ...source, stop: () => stream.getTracks().forEach(track => track.stop()) };
+  const stop = () => stream.getTracks().forEach(track => track.stop());
+  try {
+    return { ...await play(Object.assign(document.createElement("video"), { srcObject: stream })), stop };
+  } catch (error) {
+    stop();
+    throw new Error(`The camera cannot be used: ${error.message}`);
+  }
 }
 
 export async function film(file) {
@@ -39,7 +44,7 @@ export async function film(file) {
 export async function picture(file) {
   try {
     const element = await createImageBitmap(file);
-    return { element, width: element.width, height: element.height, moves: false, stop: () => element.close() };
+    return { element, moves: false, stop: () => element.close() };
   } catch {
     throw new Error(`${file.name} is not a picture.`);
   }
@@ -71,5 +76,5 @@ export function sample() {
     if (running) requestAnimationFrame(draw);
   };
   draw(0);
-  return { element, width: 640, height: 480, moves: true, stop: () => { running = false; } };
+  return { element, moves: true, stop: () => { running = false; } };
 }
