@@ -95,8 +95,9 @@ def export(cfg: DictConfig) -> None:
 
 def _told(style: dict, name: str) -> dict:
     """Of what a checkpoint tells of its styles what holds for the one of that name, or for a painting of that name."""
-    images = {title: digest for title, digest in style.get("image", {}).items() if title == name}
-    return style | {"name": name, "image": images}
+    images = style.get("image")
+    own = images.get(name) if isinstance(images, dict) else None
+    return style | {"name": name, "image": {} if own is None else {name: own}}
 
 
 def _with(call: Callable[..., np.ndarray], embedding: Tensor) -> Callable[[np.ndarray], np.ndarray]:
