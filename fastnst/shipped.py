@@ -1,5 +1,6 @@
 """What comes with the code, wherever the user stands: configs, artworks, and checkpoints by name."""
 
+import functools
 import hashlib
 import re
 from pathlib import Path
@@ -20,8 +21,13 @@ def is_shipped(checkpoint: Path) -> bool:
     sums = CHECKPOINTS / "SHA256SUMS"
     if not checkpoint.is_file() or not sums.is_file():
         return False
-    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
-    return f"{digest}  {checkpoint.name}" in sums.read_text().splitlines()
+    return f"{_digest(checkpoint, checkpoint.stat().st_mtime_ns)}  {checkpoint.name}" in sums.read_text().splitlines()
+
+
+@functools.lru_cache
+def _digest(file: Path, changed: int) -> str:
+    """SHA-256 of a file last changed then, computed once: the page asks for each card that it shows."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def painting_of(checkpoint: Path) -> str | None:

@@ -68,8 +68,8 @@ def evaluate(cfg: DictConfig) -> dict:
     if marks:
         objective = trained_objective(info, painting_file, device)
     least = objective.least if marks else 16
-    shown = [*photographs, *(read(paths[0], device, side) for side in speed_sizes)]
-    if min(min(picture.shape[-2:]) for picture in shown) < least:
+    timed = {side: read(paths[0], device, side) for side in speed_sizes}
+    if min(min(picture.shape[-2:]) for picture in (*photographs, *timed.values())) < least:
         raise UserError(
             f"size={size}, speed_sizes={speed_sizes}: a photograph has a side of less than {least} px, the least for "
             + ("the checkpoint's scales; give larger sizes, or iterations=null" if marks else "a net; give larger sizes")
@@ -121,7 +121,7 @@ def evaluate(cfg: DictConfig) -> dict:
         **({"nearest_is_own": share_own(results)} if len(nets) > 1 else {}),
         "flicker": statistics.mean(r["flicker"] for r in results),
         "artefacts": {name: artefact(name, results) for name in ARTEFACTS},
-        "speed": [speed(net, read(paths[0], device, side), side, descend, max(marks, default=0)) for side in speed_sizes],
+        "speed": [speed(net, timed[side], side, descend, max(marks, default=0)) for side in speed_sizes],
         "results": results,
     }
     table = markdown(summary, marks)

@@ -82,11 +82,13 @@ class CropData(pl.LightningDataModule):
             self.painting_batches = iter(self.train_loader(crops, self.stream(len(crops), crops.seed)))
         return next(self.painting_batches)
 
-    def some_paintings(self) -> DataLoader:
-        """Batches of paintings as training sees them, the same ones in every process. Raises UserError if there are none."""
+    def some_paintings(self, least: int) -> DataLoader:
+        """Batches of paintings as training sees them, `least` or more, the same ones in every process.
+
+        Raises UserError if there are none.
+        """
         crops = self._painting_crops()
-        # More crops of few paintings tell no more of them, but 128 hidden units want as many.
-        count = min(1024, max(128, 32 * len(crops)))
+        count = max(least, min(1024, 32 * len(crops)))  # more crops of few paintings tell no more of them
         return self.train_loader(crops, Stream(len(crops), count, crops.seed + 1))
 
     def _painting_crops(self) -> Paintings:

@@ -237,9 +237,7 @@ class Restyle:
         except UnidentifiedImageError:
             raise UserError("not a picture") from None
         with opened as image:
-            width = max(net.channels for net in self.stylizer.nets)
-            masks = max(len(getattr(net, "masks", ())) for net in self.stylizer.nets)
-            check_memory(image.size, width, self.size, self.controls.style_scale, masks)
+            check_memory(self.stylizer, image.size, self.size, self.controls.style_scale)
             image.load()
             return self.stylizer(image, self.size, self.controls)
 

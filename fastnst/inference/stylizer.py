@@ -357,13 +357,13 @@ def rows_at_a_time(shape: tuple[int, ...], width: int, free: int, taken: int = B
     return max(LEAST, min(512, int(min(free / 8, 256e6) / row)))
 
 
-def check_memory(
-    shape: tuple[int, int], width: int, size: int | None = None, style_scale: float = 1.0, masks: int = 0
-) -> None:
+def check_memory(stylizer: Stylizer, shape: tuple[int, int], size: int | None = None, style_scale: float = 1.0) -> None:
     """Raises UserError if a picture of (width, height) px takes more memory than there is, even in strips.
 
-    width: the net's channels. size, style_scale: as `Stylizer` takes them. masks: how many there are.
+    size, style_scale: as `Stylizer` takes them.
     """
+    width = max(net.channels for net in stylizer.nets)
+    masks = max(len(getattr(net, "masks", ())) for net in stylizer.nets)
     pixels = shape[0] * shape[1]
     result = pixels if size is None else pixels * min(1.0, size / max(shape)) ** 2
     # Pillow holds four bytes for each px. Beside the bytes in and out, strips keep two maps of width / 2. A mask is kept as
@@ -387,9 +387,7 @@ def open_file(
         image = stack.enter_context(Image.open(source if isinstance(source, Path) else source.open()))
         if image.width * image.height > most:
             return None
-        width = max(net.channels for net in stylizer.nets)
-        masks = max(len(getattr(net, "masks", ())) for net in stylizer.nets)
-        check_memory(image.size, width, size, controls.style_scale, masks)
+        check_memory(stylizer, image.size, size, controls.style_scale)
         image.load()
         stack.pop_all()
         return image

@@ -15,7 +15,7 @@ from fastnst.errors import SharedError
 from fastnst.losses.layer_names import STYLE_LAYERS
 from fastnst.losses.objective import Objective
 from fastnst.losses.terms import reference_picture, stability_loss
-from fastnst.models.arbitrary import ArbitraryNet, Pooling
+from fastnst.models.arbitrary import HIDDEN, ArbitraryNet, Pooling
 from fastnst.models.conditional import MultiStyleNet
 from fastnst.models.dials import MOST_WEIGHT
 from fastnst.models.net import Net
@@ -211,7 +211,7 @@ class AnyPainting(StyleTransfer):
     def on_fit_start(self) -> None:
         if self.net.last.whitened:  # in a run that is resumed, or that began from such a net
             return
-        batches = (batch["image"].to(self.device) for batch in self.data.some_paintings())
+        batches = (batch["image"].to(self.device) for batch in self.data.some_paintings(HIDDEN))
         pooled = torch.cat([self.pool(self._features(self._resized(x, number))) for number, x in enumerate(batches)])
         if not self.net.surveyed:
             self.net.survey(pooled)
