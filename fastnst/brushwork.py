@@ -14,6 +14,7 @@ from torch import Tensor
 SIDE = 256  # px of the short side at which strokes are laid; a larger picture has them enlarged, as large beside its forms
 REACH = 8  # steps of 2 px that a stroke reaches to either side
 WHIRLS = 4  # hills and hollows that strokes run around, across the short side
+LUMINANCE = (0.299, 0.587, 0.114)  # of R, G and B
 CALM = 0.04  # where contrast is less than this, from 0 to 1 in 4 px, whirls decide
 
 
@@ -37,7 +38,7 @@ def brushed_picture(picture: Image.Image, amount: float) -> np.ndarray:
 
 def luminance(pictures: Tensor) -> Tensor:
     """0.299 R + 0.587 G + 0.114 B of (N, 3, H, W): (N, 1, H, W)."""
-    return (pictures * pictures.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    return (pictures * pictures.new_tensor(LUMINANCE).view(1, 3, 1, 1)).sum(1, keepdim=True)
 
 
 @torch.no_grad()

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from fastnst.checkpoint import choose_style, load_net
 from fastnst.commands.options import as_path, check_flags, path_of, style_of, title_of
-from fastnst.errors import UserError, is_name
+from fastnst.errors import UserError, is_name, is_whole
 from fastnst.files import check_writable
+from fastnst.images import load_rgb, to_tensor
 from fastnst.inference.card import write_card
 from fastnst.inference.export import (
     SUFFIX,
@@ -24,7 +25,7 @@ from fastnst.inference.export import (
     sizes_of,
     time_a_pass,
 )
-from fastnst.models.arbitrary import ArbitraryNet
+from fastnst.models.arbitrary import MOST_SIZE, ArbitraryNet
 from fastnst.models.conditional import StyledNet
 from fastnst.models.net import Net
 from fastnst.models.regions import Regions
@@ -46,6 +47,8 @@ def export(cfg: DictConfig) -> None:
     checkpoint, path, suffix = path_of(cfg, "ckpt"), path_of(cfg, "out"), SUFFIX[cfg.format]
     style = style_of(cfg)
     whole, info = load_net(checkpoint)
+    if cfg.painting is not None:
+        whole.light(_paintings(cfg.painting, whole, info))
     # With the embedding as an input, and all styles in one file.
     styled = whole if cfg.format == "onnx" and style is None and isinstance(whole, StyledNet) else None
     if styled is not None or (cfg.format == "safetensors" and style is None):
@@ -93,6 +96,22 @@ def export(cfg: DictConfig) -> None:
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, from a painting to its embedding")
 
 
+def _paintings(given: object, net: Net, info: dict) -> list[Tensor]:
+    """The pictures of `painting=`, (1, 3, H, W) in 0-1, in the order of the net's styles.
+
+    Raises UserError if they do not fit.
+    """
+    if net.any_painting:
+        raise UserError("painting: a zero-shot net gives results its paintings' lightness by itself; leave it out")
+    names = [*net.styles] or [info.get("style", {}).get("name")]
+    files = dict(given) if isinstance(given, DictConfig) else {names[0]: given}
+    if {*files} != {*names}:
+        raise UserError(f"painting={given}: give the painting of each style: {', '.join(map(str, names))}")
+    size = info.get("style", {}).get("size")
+    size = size if is_whole(size, 16) and size <= MOST_SIZE else 256
+    return [to_tensor(load_rgb(as_path(files[name], "painting"), size)).unsqueeze(0) for name in names]
+
+
 def _told(style: dict, name: str) -> dict:
     """Of what a checkpoint tells of its styles what holds for the one of that name, or for a painting of that name."""
     images = style.get("image")
@@ -105,6 +124,8 @@ def _with(call: Callable[..., np.ndarray], embedding: Tensor) -> Callable[[np.nd
 
 
 def _page(cfg: DictConfig) -> None:
+    if cfg.painting is not None:
+        raise UserError("painting: is for one file; export a safetensors first, and the page from that")
     if (cfg.format, cfg.processing, cfg.half) != ("onnx", "inside", False):
         raise UserError("page=true: the page runs format=onnx with processing=inside, and its weights are in half precision")
     paths = [as_path(path, "ckpt") for path in (cfg.ckpt if OmegaConf.is_list(cfg.ckpt) else [cfg.ckpt])]

@@ -99,6 +99,17 @@ def palette(restyled: Tensor, painting: Tensor) -> float:
     return (y - s).abs().mean().item()
 
 
+def contrast(restyled: Tensor, painting: Tensor) -> float:
+    """How far the result's spread of lightness is from the painting's: |s(result) / s(painting) - 1|. 0: the same.
+
+    s is the standard deviation of L, in CIELab, of a picture, (1, 3, H, W) in 0-1, reduced fourfold (means of 4 x 4 px). A
+    result that is paler than its painting is nearer to the photograph in content and no farther in strokes, and worse to the
+    eye (docs/notebook.md): so this is looked at beside them. 1 for a painting of one lightness.
+    """
+    result, aim = (lab(F.avg_pool2d(p, 4))[:, 0].std(correction=0).item() for p in (restyled, painting))
+    return abs(result / aim - 1) if aim > 1e-3 else 1.0
+
+
 def _quantiles(values: Tensor, count: int) -> Tensor:
     """The quantiles at (i + 1/2) / count of each row of values, (N, M). Returns (N, count)."""
     at = (torch.arange(count, device=values.device) + 0.5) * (values.shape[1] / count)

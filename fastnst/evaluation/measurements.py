@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from fastnst.errors import UserError
 from fastnst.evaluation.figures import (
     ARTEFACTS,
+    contrast,
     equivalent_iterations,
     gram_matrices,
     motif,
@@ -29,7 +30,7 @@ from fastnst.memory import PeakMemory
 from fastnst.timing import clock
 
 Grams = Mapping[str, Sequence[Tensor]]  # the `gram_matrices` of paintings, by name
-FIGURES = ("relative_content", "relative_style", "strokes", "palette", "tone", "motif")
+FIGURES = ("relative_content", "relative_style", "strokes", "palette", "contrast", "tone", "motif")
 # Each kind under the name that checkpoints of version 0.1 have for it, whatever its class is called now.
 OBJECTIVES = {
     "fastnst.losses.Objective": Objective,
@@ -56,6 +57,7 @@ def measure(
         "relative_style": style_distance(own, grams[painting]),
         "strokes": strokes(network, restyled, paintings[painting]),
         "palette": palette(restyled, paintings[painting]),
+        "contrast": contrast(restyled, paintings[painting]),
         "tone": tone(restyled, photograph),
         "motif": None if math.isnan(repeated) else repeated,  # JSON has no nan
     }

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
@@ -17,6 +16,7 @@ from fastnst.losses.layer_names import STYLE_LAYERS, WIDTHS
 from fastnst.losses.terms import reference_picture
 from fastnst.losses.vgg import LossNetwork
 from fastnst.losses.vgg_weights import WeightSet
+from fastnst.models.colors import moments, transport
 from fastnst.models.conditional import StyledNet
 from fastnst.models.dials import MOST_WEIGHT, scaled
 from fastnst.models.net import Net, Shares
@@ -32,8 +32,6 @@ FAR = 3  # standard deviations, the farthest that the head sees a painting from 
 # training hardly heeded it.
 DIAL = 4
 SAMPLES = 96  # paintings that stand for all
-SWEEPS = 3  # of `_eigh`: an exported file has some hundred nodes for each
-MOST_STRETCH = 2.5  # how much the painting's colours may stretch or shrink the predicted ones
 UNITS = {"relu1_2": 251.32533, "relu2_2": 591.20996, "relu3_3": 441.67773, "relu4_3": 52.178925}  # Oxford's, of `Pooling`
 POOLED = 2 * sum(WIDTHS[int(layer[4]) - 1] for layer in STYLE_LAYERS)
 
@@ -101,16 +99,8 @@ class ArbitraryNet(StyledNet):
         docs/notebook.md has what that gains.
         """
         reference = reference_picture().to(embedding) if reference is None else reference
-        results = self.layers(embedding, (reference * 2 - 1).contiguous(memory_format=torch.channels_last))
-        found = _moments(results)
-        wanted = _moments(self.body.before_output(painting))
-        covariance = found[1] + 1e-3 * _unit(found[1])
-        root, inverse = _spectral(covariance, torch.sqrt, torch.rsqrt)
-        (between,) = _spectral(root @ wanted[1] @ root, lambda x: x.clamp_min(0).sqrt())
-        (linear,) = _spectral(inverse @ between @ inverse, lambda x: x.clamp(1 / MOST_STRETCH, MOST_STRETCH))
-        *numbers, matrix, shift = embedding.split(self.parts)
-        shift = linear @ shift.to(linear) + wanted[0] - linear @ found[0]
-        return torch.cat([*numbers, (linear @ matrix.view(3, 3).to(linear)).flatten().to(embedding), shift.to(embedding)])
+        found = moments(self.layers(embedding, (reference * 2 - 1).contiguous(memory_format=torch.channels_last)))
+        return self.turned(embedding, *transport(found, moments(self.body.before_output(painting))))
 
     def seen(self, pooled: Tensor) -> Tensor:
         """The head's view of paintings, (N, AXES) in -3 to 3, in standard deviations of the paintings it was trained on."""
@@ -165,6 +155,9 @@ class ArbitraryNet(StyledNet):
     def set_numbers(self, which: Tensor, value: float) -> None:
         self.last.weight[which] = 0
         self.last.bias[which] = value
+
+    def light(self, paintings: Sequence[Tensor]) -> None:
+        """Nothing: embeddings are `colored` as they are predicted."""
 
     def begin_from(self, other: Net, embeddings: Callable[[], Mapping[str, Tensor]]) -> None:
         """Takes all of another zero-shot net, or another's convolutions and its embedding or the mean of its embeddings."""
@@ -250,46 +243,6 @@ def _make_room(kept: dict, most: int) -> None:
 def quickly() -> torch.autocast:
     """Within it the CPU computes in bfloat16 if it has instructions for it; for what counts by its moments alone."""
     return torch.autocast("cpu", torch.bfloat16, enabled=native_bfloat16())
-
-
-def _moments(pictures: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean, (3,), and covariance, (3, 3), of the colours of areas of 4 x 4 px, in float64. pictures: (1, 3, H, W)."""
-    colors = F.avg_pool2d(pictures, 4)[0].flatten(1).double()
-    mean = colors.mean(1)
-    centred = colors - mean[:, None]
-    return mean, centred @ centred.T / colors.shape[1]
-
-
-def _spectral(matrix: Tensor, *functions: Callable[[Tensor], Tensor]) -> list[Tensor]:
-    """For each function the symmetric matrix, (3, 3), whose eigenvalues are the function's of the given one's."""
-    values, axes = _eigh(matrix)
-    return [(axes * function(values)) @ axes.T for function in functions]
-
-
-def _unit(matrix: Tensor) -> Tensor:
-    """The unit matrix, (3, 3), made where the given one is: a GPU is not waited for."""
-    return torch.eye(3, dtype=matrix.dtype, device=matrix.device)
-
-
-def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues, (3,), in no order, and eigenvectors of a symmetric matrix, (3, 3), by Jacobi's rotations.
-
-    ONNX has no operator for torch.linalg.eigh. Three sweeps give six digits.
-    """
-    axes = one = _unit(matrix)
-    turns = {}  # in the plane of two axes: its unit matrix, and a quarter turn
-    for p, q in ((0, 1), (0, 2), (1, 2)):
-        x, y = one[p], one[q]
-        turns[p, q] = torch.outer(x, x) + torch.outer(y, y), torch.outer(x, y) - torch.outer(y, x)
-    for p, q in SWEEPS * [*turns]:
-        plane, quarter = turns[p, q]
-        difference, twice = matrix[q, q] - matrix[p, p], 2 * matrix[p, q]
-        length = difference.abs() + (difference.square() + twice.square() + 1e-300).sqrt()
-        tangent = torch.where(difference < 0, -twice, twice) / length
-        cosine = 1 / (tangent.square() + 1).sqrt()
-        rotation = one + (cosine - 1) * plane + tangent * cosine * quarter
-        matrix, axes = rotation.T @ matrix @ rotation, axes @ rotation
-    return matrix.diagonal(), axes
 
 
 def _principal_axes(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

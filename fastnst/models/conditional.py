@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fastnst.errors import UserError
+from fastnst.losses.terms import reference_picture
+from fastnst.models.colors import coarse, lighting, moments
 from fastnst.models.dials import scaled
 from fastnst.models.net import Net, Shares
 from fastnst.models.regions import Regions
@@ -124,6 +126,12 @@ class StyledNet(Net):
         turned = (matrix @ weight.detach().flatten(1)).view_as(weight)
         return folded | {f"{last}.weight": turned, f"{last}.bias": matrix @ bias.detach() + colors}
 
+    def turned(self, embedding: Tensor, linear: Tensor, shift: Tensor) -> Tensor:
+        """The embedding, (numbers,), with a further map of its colours: linear, (3, 3), and shift, (3,)."""
+        *numbers, matrix, own = embedding.split(self.parts)
+        parts = (linear @ matrix.view(3, 3).to(linear)).flatten(), linear @ own.to(linear) + shift
+        return torch.cat([*numbers, *(part.to(embedding) for part in parts)])
+
     def divide(self, embeddings: Iterable[Tensor], masks: Sequence[Image.Image]) -> Regions:
         """The net of several embeddings, (numbers,) each, that are chosen for each pixel by their masks."""
         return Regions(self.body, self.parts, torch.stack([*embeddings]), masks)
@@ -167,6 +175,13 @@ class MultiStyleNet(StyledNet):
         if f"{prefix}rows" in state_dict:  # what checkpoints before 0.2.0 call it
             state_dict[f"{prefix}embeddings"] = state_dict.pop(f"{prefix}rows")
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+    @torch.no_grad()
+    def light(self, paintings: Sequence[Tensor]) -> None:
+        for embedding, painting in zip(self.embeddings, paintings, strict=True):
+            results = self.layers(embedding, (reference_picture() * 2 - 1).to(embedding))
+            turn = lighting(moments(results.cpu()), moments(self.body.before_output(coarse(painting))))
+            embedding.copy_(self.turned(embedding.cpu(), *turn))
 
     def forward(self, photographs: Tensor, styles: Tensor) -> Tensor:
         """photographs: (N, 3, H, W) in 0-1. styles: (N,), the number of each picture's style. Returns the same shape."""

@@ -48,6 +48,14 @@ class Net(nn.Module, ABC):
         """
 
     @abstractmethod
+    def light(self, paintings: Sequence[Tensor]) -> None:
+        """Gives each style's results the spread of lightness that its painting has.
+
+        What a net cannot match costs less in pale: after training the shipped nets' was 3 to 30 % short (docs/notebook.md).
+        paintings: (1, 3, H, W) in 0-1 each, in the styles' order.
+        """
+
+    @abstractmethod
     def fold(self, embedding: Tensor) -> Any:
         """The ordinary net of one embedding."""
 

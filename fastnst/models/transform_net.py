@@ -10,6 +10,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fastnst.errors import UserError
+from fastnst.losses.terms import reference_picture
+from fastnst.models.colors import coarse, lighting, moments
 from fastnst.models.net import Net, Shares
 
 
@@ -137,6 +139,17 @@ class TransformNet(Net):
         chosen = self.instance_norms()[norm]
         chosen.weight[channels] = self.woken
         chosen.bias[channels] = 0
+
+    @torch.no_grad()
+    def light(self, paintings: Sequence[Tensor]) -> None:
+        last, training = self.layers[-1], self.training
+        weight, bias = last.get_parameter("weight"), last.get_parameter("bias")
+        self.eval()  # batch normalization would learn from the picture
+        results = self.layers((reference_picture() * 2 - 1).to(weight)).cpu()  # Apple's GPUs have no float64
+        self.train(training)
+        matrix, shift = lighting(moments(results), moments(self.before_output(coarse(paintings[0]))))
+        weight.copy_((matrix @ weight.cpu().double().flatten(1)).view_as(weight))
+        bias.copy_(matrix @ bias.cpu().double() + shift)
 
     def fold(self, embedding: Tensor) -> "TransformNet":
         """The net itself: it has one embedding, and holds that already."""

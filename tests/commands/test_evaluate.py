@@ -18,7 +18,7 @@ from fastnst.images import fit, load_rgb, to_tensor
 from fastnst.losses.vgg import LossNetwork
 from fastnst.models.transform_net import TransformNet
 
-FIGURES = ("relative_content", "relative_style", "strokes", "palette", "tone", "motif")
+FIGURES = ("relative_content", "relative_style", "strokes", "palette", "contrast", "tone", "motif")
 
 
 @pytest.fixture

@@ -104,7 +104,7 @@ def test_any_painting_in_one_pass(command, fork, several, paintings, photographs
         status, _, err = command(train, *few, *first, f"model={model}", "model.width=4", f"out={model}.safetensors")
         assert status == 0, err
     own, multi = (load_net(tmp_path / f"{model}.safetensors")[0] for model in ("johnson", "multi"))
-    torch.testing.assert_close(multi.embeddings[0], embedding)
+    torch.testing.assert_close(multi.embeddings[0, :-12], embedding[:-12])  # its colours were lit
     photograph = torch.rand(1, 3, 32, 32)
     torch.testing.assert_close(own(photograph), multi.choose({"c": 1})(photograph))
     for arguments, message in (((), "style=painting.jpg"), (("style=none.png",), "no such picture")):

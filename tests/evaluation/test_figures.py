@@ -11,6 +11,7 @@ from fastnst.evaluation.figures import (
     ARTEFACTS,
     border,
     checkerboard,
+    contrast,
     equivalent_iterations,
     flicker,
     gram_matrices,
@@ -103,6 +104,11 @@ def test_strokes_against_a_loop(network):
     assert strokes(network, *pictures) == pytest.approx(np.mean(expected), abs=1e-5)
 
 
+def gray(lightness):
+    """(1, 3, 64, 64) of that L*."""
+    return (1.055 * ((lightness + 16) / 116) ** (3 / 2.4) - 0.055).expand(1, 3, 64, 64)
+
+
 def test_palette(samples):
     photograph = samples[0][..., :160, :240]
     blocks = photograph.unfold(2, 8, 8).unfold(3, 8, 8).flatten(2, 3)  # (1, 3, 600, 8, 8)
@@ -116,10 +122,17 @@ def test_palette(samples):
     assert palette(quarter, half) == pytest.approx(palette(*shares) / 4, rel=1e-4)  # a quarter of the pixels has to move
 
 
-def test_palette_rises_by_half_the_shift():
-    def gray(lightness):  # (1, 3, 64, 64) of that L*
-        return (1.055 * ((lightness + 16) / 116) ** (3 / 2.4) - 0.055).expand(1, 3, 64, 64)
+def test_contrast(samples):
+    photograph = samples[0]
+    assert contrast(photograph, photograph) == pytest.approx(0, abs=1e-6)
+    assert contrast(photograph.repeat(1, 1, 2, 1), photograph) == pytest.approx(0, abs=0.01)
+    lightness = torch.tensor([40.0, 60.0]).repeat_interleave(32).expand(64, 64)
+    narrow, wide = gray(lightness), gray(50 + 2 * (lightness - 50))
+    assert contrast(narrow, wide) == pytest.approx(0.5, abs=1e-3) and contrast(wide, narrow) == pytest.approx(1, abs=1e-3)
+    assert contrast(photograph, torch.full_like(photograph, 0.5)) == 1
 
+
+def test_palette_rises_by_half_the_shift():
     lightness = 30 + 40 * torch.nn.functional.interpolate(noise(1, 1, 8, 8), scale_factor=8)
     one, two = (palette(gray(lightness + shift), gray(lightness)) for shift in (5, 10))
     assert two == pytest.approx(2 * one, rel=1e-3) and two == pytest.approx(10 / 2, rel=0.15)

@@ -16,6 +16,7 @@ import fastnst
 from fastnst.checkpoint import export as write_checkpoint
 from fastnst.checkpoint import load_net
 from fastnst.commands.entry import export as main
+from fastnst.images import load_rgb, to_tensor
 from fastnst.inference.card import card
 from fastnst.inference.export import largest_difference, load_exported
 from fastnst.models.transform_net import TransformNet
@@ -125,6 +126,7 @@ def test_masks_are_refused(command, tmp_path):
         (["processing=both"], "give inside or outside"),
         (["half=some"], "give true or false"),
         (["page=true", "format=pt2"], "the page runs format=onnx"),
+        (["page=true", "painting=a.png"], "painting: is for one file"),
         (["ckpt=missing.safetensors"], "no such checkpoint"),
         (["out=net.pt2"], "a file of format=onnx ends in .onnx"),
         (["format=safetensors", "half=true", "out=."], "out=small.safetensors: would replace the checkpoint itself"),
@@ -175,6 +177,35 @@ def test_a_checkpoint_of_all_styles_in_half_precision(command, tmp_path, paintin
         assert files[1].stat().st_size < 0.7 * files[0].stat().st_size
         whole, half = (np.asarray(fastnst.load(file, style=style)(photograph), int) for file in files)
         assert abs(whole - half).max() <= 3
+
+
+def test_results_get_their_paintings_lightness(command, checkpoint, paintings, tmp_path):
+    write_checkpoint(tmp_path / "multi.safetensors", random_multi(), {"style": {"name": "a+b", "size": 48}})
+    random_arbitrary(tmp_path)
+    files = [str(paintings / f"{number}.png") for number in range(2)]
+    both = f"{{b: {files[1]}, a: {files[0]}}}"
+    for name, given, size in (("multi", both, 48), ("small", files[0], 256)):
+        to = (f"ckpt={name}.safetensors", "format=safetensors", f"out=lit_{name}.safetensors")
+        status, _, err = command(main, *to, f"painting={given}")
+        assert status == 0, err
+        expected, lit = (load_net(tmp_path / f"{part}{name}.safetensors")[0] for part in ("", "lit_"))
+        photograph = torch.rand(1, 3, 32, 32)
+        pale = [expected.fold(e)(photograph) for e in expected.sample_embeddings()]
+        expected.light([to_tensor(load_rgb(file, size)).unsqueeze(0) for file in files[: len(pale)]])
+        for before, *embeddings in zip(pale, expected.sample_embeddings(), lit.sample_embeddings(), strict=True):
+            one, other = (net.fold(e)(photograph) for net, e in zip((expected, lit), embeddings, strict=True))
+            torch.testing.assert_close(one, other)
+            assert (one - before).abs().mean() > 0.01
+    for name, given, message in (
+        ("multi", files[0], "give the painting of each style: a, b"),
+        ("multi", f"{{a: {files[0]}}}", "give the painting of each style: a, b"),
+        ("small", "none.png", "none.png: no such picture"),
+        ("any", files[0], "by itself; leave it out"),
+    ):
+        to = (f"ckpt={name}.safetensors", "format=safetensors", "out=none.safetensors")
+        status, _, err = command(main, *to, f"painting={given}")
+        assert status == 2 and message in err and len(err.splitlines()) == 1
+    assert not (tmp_path / "none.safetensors").exists()
 
 
 def test_onnx_takes_an_embedding(command, tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import random, random_arbitrary
+from conftest import random_arbitrary
 
 from fastnst.checkpoint import load_style
 from fastnst.errors import UserError
@@ -15,8 +15,9 @@ from fastnst.losses.layer_names import STYLE_LAYERS
 from fastnst.losses.objective import Objective
 from fastnst.losses.terms import reference_picture
 from fastnst.losses.vgg import LossNetwork
-from fastnst.models import arbitrary
-from fastnst.models.arbitrary import AXES, MOST_STRETCH, POOLED, ArbitraryNet, Painted, Pooling, _eigh
+from fastnst.models import arbitrary, colors
+from fastnst.models.arbitrary import AXES, POOLED, ArbitraryNet, Painted, Pooling
+from fastnst.models.colors import MOST_STRETCH
 from fastnst.models.dials import MOST_WEIGHT
 from fastnst.training.module import AnyPainting, StyleTransfer
 
@@ -148,7 +149,7 @@ def test_results_have_the_paintings_colours(tmp_path, monkeypatch):
     torch.testing.assert_close(net.body.before_output(painting), colours, atol=1e-4, rtol=0)
     wanted = F.avg_pool2d(colours, 4)[0].flatten(1)
     with monkeypatch.context() as patch:
-        patch.setattr(arbitrary, "MOST_STRETCH", 100)
+        patch.setattr(colors, "MOST_STRETCH", 100)
         full = colours_of(net, net.colored(embedding, painting))
     torch.testing.assert_close(full.mean(1), wanted.mean(1), atol=1e-3, rtol=0)
     torch.testing.assert_close(torch.cov(full), torch.cov(wanted), atol=0.1 * wanted.var().item(), rtol=0)
@@ -177,16 +178,3 @@ def test_an_embedding_is_predicted_from_the_painting(tmp_path, paintings):
     pooled = Pooling(network)(network(torch.rand(1, 3, 48, 48), STYLE_LAYERS))
     folded = net.fold(net.predict(pooled)[0])
     torch.testing.assert_close(net(photographs, pooled), folded(photographs), atol=1e-5, rtol=0)
-
-
-def test_eigenvectors_of_symmetric_matrices():
-    for matrix in (
-        random(3, 3),
-        torch.eye(3, dtype=torch.float64),
-        random(3, 1) @ random(1, 3),
-        torch.zeros(3, 3, dtype=torch.float64),
-    ):
-        matrix = matrix @ matrix.T
-        values, axes = _eigh(matrix)
-        torch.testing.assert_close((axes * values) @ axes.T, matrix, atol=1e-9, rtol=0)
-        torch.testing.assert_close(axes @ axes.T, torch.eye(3).to(matrix), atol=1e-6, rtol=0)

@@ -48,7 +48,7 @@ def test_an_embedding_of_ones_own_begins_at_the_predicted_one(command, small_tra
     start = load_style(SHIPPED, str(tmp_path / "painting.png"))[0]
     assert net.styles == ["small"] and info["steps"] == 6
     assert all(torch.equal(weight, start.net.body.state_dict()[name]) for name, weight in net.body.state_dict().items())
-    moved = (net.embeddings[0] - start.embedding).abs().max()
+    moved = (net.embeddings[0] - start.embedding)[:-12].abs().max()  # of all but the colours, which were lit
     assert 0.01 < moved < 0.3  # six steps of at most 0.04 from where it began
 
 
@@ -66,7 +66,8 @@ def test_several_begin_at_their_predictions_and_embeddings_learn_faster(command,
         weights = expected.body.state_dict()
         moved = max((weight - weights[name]).abs().max().item() for name, weight in net.body.state_dict().items())
         assert moved == pytest.approx(1e-4, rel=0.01)  # Adam's first step is its learning rate
-        assert (net.embeddings - expected.embeddings).abs().max().item() == pytest.approx(rate * 1e-4, rel=0.01)
+        moved = (net.embeddings - expected.embeddings)[:, :-12].abs().max().item()  # the colours were lit
+        assert moved == pytest.approx(rate * 1e-4, rel=0.01)
 
 
 def test_a_net_of_ones_own_begins_on_the_shipped_one(command, small_training, tmp_path):
@@ -77,9 +78,8 @@ def test_a_net_of_ones_own_begins_on_the_shipped_one(command, small_training, tm
     assert isinstance(net, TransformNet) and info["steps"] == 6
     start = TransformNet(upsample="antialiased")
     start_from(start, SHIPPED, {"small": tmp_path / "painting.png"})
-    for name, weight in net.state_dict().items():
-        assert (weight - start.state_dict()[name]).abs().max() < 0.01  # six steps of 1e-3 from where it began
-    assert not torch.equal(weight, start.state_dict()[name])
+    *moved, _, _ = ((weight - start.state_dict()[name]).abs().max() for name, weight in net.state_dict().items())
+    assert 0 < max(moved) < 0.01  # six steps of 1e-3 from where it began, but for the last convolution, which was lit
     predicted = load_style(SHIPPED, str(tmp_path / "painting.png"))[0].at(1.0)
     picture = reference_picture(64)
     torch.testing.assert_close(start(picture), predicted(picture), atol=1 / 255, rtol=0)
@@ -90,6 +90,7 @@ def test_init_starts_from_another_styles_weights(command, small_training, weight
     still = ("optimizer.lr=0.0", "trainer.max_steps=1", "out=second.safetensors")
     assert command(train, *small_training, *still, "init=first.safetensors", "seed=7")[0] == 0
     first, second = weights("first.safetensors"), weights("second.safetensors")
-    assert all(torch.equal(first[key], second[key]) for key in first)
+    last = [*first][-2:]  # the last convolution, which was lit again
+    assert all(torch.equal(first[key], second[key]) for key in first if key not in last)
     status, _, err = command(train, *small_training, "model.width=5", "init=first.safetensors")
     assert status == 2 and "'width': 4" in err and len(err.splitlines()) == 1

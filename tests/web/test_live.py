@@ -14,7 +14,7 @@ from fastnst.checkpoint import export
 from fastnst.commands.entry import export as export_main
 from fastnst.images import to_rgb
 from fastnst.inference.stylizer import Stylizer
-from fastnst.models import arbitrary
+from fastnst.models import colors
 from fastnst.models.transform_net import TransformNet
 from fastnst.web.browser.serve import Handler, server
 
@@ -43,7 +43,7 @@ def site(folder):
         pytest.skip("there is no npm here to fetch onnxruntime-web with")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(arbitrary, "SWEEPS", 1)  # colours that are nearly right, in a third of the time
+        patch.setattr(colors, "SWEEPS", 1)  # colours that are nearly right, in a third of the time
         patch.setattr(sys, "argv", ["fastnst", "ckpt=[one.safetensors,many.safetensors,any.safetensors]", "page=true"])
         try:
             export_main()

@@ -56,7 +56,7 @@ def test_shipped_styles_have_cards_and_paintings(tmp_path):
     studio = Studio(Path("great_wave"), tmp_path, 1e6)
     assert "Hokusai" in studio.card("great_wave") and "public domain" in studio.card("great_wave")
     assert "320 steps" in studio.card("great_wave") and studio.paintings["great_wave"].is_file()
-    assert "strokes 0.424" in studio.card("great_wave")
+    assert "strokes 0.426" in studio.card("great_wave")
     assert "MIT" in Studio(Path("wave"), tmp_path, 1e6).card("wave") and studio.card("nothing") == ""
 
 
