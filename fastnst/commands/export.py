@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastnst.checkpoint import choose_style, load_net
 from fastnst.commands.options import as_path, check_flags, path_of, style_of, title_of
-from fastnst.errors import UserError, is_name, is_whole
+from fastnst.errors import UserError, is_name
 from fastnst.files import check_writable
 from fastnst.images import load_rgb, to_tensor
 from fastnst.inference.card import write_card
@@ -25,7 +25,8 @@ from fastnst.inference.export import (
     sizes_of,
     time_a_pass,
 )
-from fastnst.models.arbitrary import MOST_SIZE, ArbitraryNet
+from fastnst.models.arbitrary import ArbitraryNet
+from fastnst.models.colors import SIDE
 from fastnst.models.conditional import StyledNet
 from fastnst.models.net import Net
 from fastnst.models.regions import Regions
@@ -107,9 +108,7 @@ def _paintings(given: object, net: Net, info: dict) -> list[Tensor]:
     files = dict(given) if isinstance(given, DictConfig) else {names[0]: given}
     if {*files} != {*names}:
         raise UserError(f"painting={given}: give the painting of each style: {', '.join(map(str, names))}")
-    size = info.get("style", {}).get("size")
-    size = size if is_whole(size, 16) and size <= MOST_SIZE else 256
-    return [to_tensor(load_rgb(as_path(files[name], "painting"), size)).unsqueeze(0) for name in names]
+    return [to_tensor(load_rgb(as_path(files[name], "painting"), SIDE)).unsqueeze(0) for name in names]
 
 
 def _told(style: dict, name: str) -> dict:

@@ -13,7 +13,7 @@ from fastnst.brushwork import LUMINANCE
 
 MOST_STRETCH = 2.5  # how much the painting's colours may stretch or shrink the predicted ones
 MOST_LIGHT = 1.5  # how much the painting's lightness may stretch that of results
-SIDE = 256  # px, of the reference picture
+SIDE = 256  # px, the reference picture's, and the painting's short side in `lighting`
 SWEEPS = 3  # of `eigh`: an exported file has some hundred nodes for each
 Moments = tuple[Tensor, Tensor]
 
