@@ -48,8 +48,11 @@ def export(cfg: DictConfig) -> None:
     checkpoint, path, suffix = path_of(cfg, "ckpt"), path_of(cfg, "out"), SUFFIX[cfg.format]
     style = style_of(cfg)
     whole, info = load_net(checkpoint)
+    original = "the checkpoint"
     if cfg.painting is not None:
         whole.light(_paintings(cfg.painting, whole, info))
+        info["lit"], original = True, "the checkpoint with that lightness"
+        info.pop("validation", None)  # that of paler results
     # With the embedding as an input, and all styles in one file.
     styled = whole if cfg.format == "onnx" and style is None and isinstance(whole, StyledNet) else None
     if styled is not None or (cfg.format == "safetensors" and style is None):
@@ -86,8 +89,8 @@ def export(cfg: DictConfig) -> None:
     if styled is not None:
         call = _with(call, styled.first_embedding())
     difference = f"{largest_difference(call, net, inside, sizes_of(cfg.format)):.3g} / 255"
-    print(f"largest difference from the checkpoint in float32: {difference}")
-    measured = {"largest difference from the checkpoint": difference, "time of a pass": time_a_pass(call, inside)}
+    print(f"largest difference from {original} in float32: {difference}")
+    measured = {f"largest difference from {original}": difference, "time of a pass": time_a_pass(call, inside)}
     about = write_card(checkpoint_file(checkpoint), path, cfg.format, info, measured)
     print(f"{about}: its card")
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
@@ -104,10 +107,13 @@ def _paintings(given: object, net: Net, info: dict) -> list[Tensor]:
     """
     if net.any_painting:
         raise UserError("painting: a zero-shot net gives results its paintings' lightness by itself; leave it out")
-    names = [*net.styles] or [info.get("style", {}).get("name")]
-    files = dict(given) if isinstance(given, DictConfig) else {names[0]: given}
+    if info.get("lit"):
+        raise UserError("painting: the results of this checkpoint have their paintings' lightness already; leave it out")
+    names = [*net.styles] or [str(info.get("style", {}).get("name", "custom"))]
+    # Hydra reads the name of a style such as 1 as a number.
+    files = {str(name): file for name, file in given.items()} if isinstance(given, DictConfig) else {names[0]: given}
     if {*files} != {*names}:
-        raise UserError(f"painting={given}: give the painting of each style: {', '.join(map(str, names))}")
+        raise UserError(f"painting={given}: give the painting of each style: {', '.join(names)}")
     return [to_tensor(load_rgb(as_path(files[name], "painting"), SIDE)).unsqueeze(0) for name in names]
 
 

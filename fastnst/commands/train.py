@@ -129,8 +129,9 @@ def train(cfg: DictConfig) -> dict[str, float]:
                 print(f"resumes: {resume or 'nothing, as no run of this style has a checkpoint'}")
             trainer.logger.experiment.add_text("config", f"```yaml\n{config}\n```")
         trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+        trainer.save_checkpoint(run_dir / LAST)  # as training leaves it: a run that goes on does not know that it had ended
         net.light([*style_images.values()])
-        trainer.save_checkpoint(run_dir / LAST)
+        module.info["lit"] = True
         losses = dict(*trainer.validate(module, data, verbose=False))  # of none with trainer.limit_val_batches=0
     if trainer.is_global_zero:
         if trainer.global_step < cfg.trainer.max_steps:

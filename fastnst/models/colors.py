@@ -13,7 +13,7 @@ from fastnst.brushwork import LUMINANCE
 
 MOST_STRETCH = 2.5  # how much the painting's colours may stretch or shrink the predicted ones
 MOST_LIGHT = 1.5  # how much the painting's lightness may stretch that of results
-SIDE = 256  # px, the reference picture's, and the painting's short side in `lighting`
+SIDE = 256  # px of the reference picture, and of a painting's short side, at which lightness is measured
 SWEEPS = 3  # of `eigh`: an exported file has some hundred nodes for each
 Moments = tuple[Tensor, Tensor]
 
@@ -27,7 +27,7 @@ def moments(pictures: Tensor) -> Moments:
 
 
 def coarse(painting: Tensor) -> Tensor:
-    """A painting, (1, 3, H, W), with a short side of at most SIDE px: so the same detail counts in both."""
+    """A painting, (1, 3, H, W), with a short side of at most SIDE px: the reference picture has no finer detail."""
     scale = SIDE / min(painting.shape[-2:])
     size = [round(side * scale) for side in painting.shape[-2:]]
     return F.interpolate(painting, size, mode="area") if scale < 1 else painting
@@ -43,9 +43,10 @@ def transport(found: Moments, wanted: Moments) -> tuple[Tensor, Tensor]:
 
 
 def lighting(found: Moments, wanted: Moments) -> tuple[Tensor, Tensor]:
-    """The map that gives colours the mean that is wanted, and luminance at least the standard deviation that is.
+    """The map that gives colours the mean that is wanted, and stretches luminance to the standard deviation that is.
 
-    Differences from grey stay as they are: stretched as well, they show as coloured fringes along edges.
+    It stretches by at most MOST_LIGHT, and never less than 1. Differences from grey keep their spread: stretched as well,
+    they show as coloured fringes along edges.
     """
     weights = found[0].new_tensor(LUMINANCE)
     variance, aim = (weights @ covariance @ weights for _, covariance in (found, wanted))

@@ -18,7 +18,7 @@ from torch.func import functional_call
 
 from fastnst.errors import UserError
 from fastnst.losses.terms import reference_picture
-from fastnst.models.colors import coarse, lighting, moments
+from fastnst.models.colors import SIDE
 from fastnst.models.dials import scaled
 from fastnst.models.net import Net, Shares
 from fastnst.models.regions import Regions
@@ -178,9 +178,9 @@ class MultiStyleNet(StyledNet):
 
     @torch.no_grad()
     def light(self, paintings: Sequence[Tensor]) -> None:
+        reference = (reference_picture(SIDE) * 2 - 1).to(self.embeddings)
         for embedding, painting in zip(self.embeddings, paintings, strict=True):
-            results = self.layers(embedding, (reference_picture() * 2 - 1).to(embedding))
-            turn = lighting(moments(results.cpu()), moments(self.body.before_output(coarse(painting))))
+            turn = self.body.lighting(self.layers(embedding, reference), painting)
             embedding.copy_(self.turned(embedding.cpu(), *turn))
 
     def forward(self, photographs: Tensor, styles: Tensor) -> Tensor:

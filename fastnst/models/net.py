@@ -49,9 +49,10 @@ class Net(nn.Module, ABC):
 
     @abstractmethod
     def light(self, paintings: Sequence[Tensor]) -> None:
-        """Gives each style's results the spread of lightness that its painting has.
+        """Moves the mean colour of each style's results to its painting's, and stretches luminance to its painting's spread.
 
-        What a net cannot match costs less in pale: after training the shipped nets' was 3 to 30 % short (docs/notebook.md).
+        What a net cannot match costs less in pale: after training the shipped nets' was up to 30 % short (docs/notebook.md).
+        It stretches by at most half, and never shrinks.
         paintings: (1, 3, H, W) in 0-1 each, in the styles' order.
         """
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fastnst.errors import UserError
 from fastnst.losses.terms import reference_picture
-from fastnst.models.colors import coarse, lighting, moments
+from fastnst.models.colors import SIDE, coarse, lighting, moments
 from fastnst.models.net import Net, Shares
 
 
@@ -145,11 +145,16 @@ class TransformNet(Net):
         last, training = self.layers[-1], self.training
         weight, bias = last.get_parameter("weight"), last.get_parameter("bias")
         self.eval()  # batch normalization would learn from the picture
-        results = self.layers((reference_picture() * 2 - 1).to(weight)).cpu()  # Apple's GPUs have no float64
+        results = self.layers((reference_picture(SIDE) * 2 - 1).to(weight))
         self.train(training)
-        matrix, shift = lighting(moments(results), moments(self.before_output(coarse(paintings[0]))))
+        matrix, shift = self.lighting(results, paintings[0])
         weight.copy_((matrix @ weight.cpu().double().flatten(1)).view_as(weight))
         bias.copy_(matrix @ bias.cpu().double() + shift)
+
+    def lighting(self, results: Tensor, painting: Tensor) -> tuple[Tensor, Tensor]:
+        """The map of fastnst.models.colors from results before `output` to a painting in 0-1, (1, 3, H, W) both."""
+        wanted = moments(self.before_output(coarse(painting)))
+        return lighting(moments(results.cpu()), wanted)  # Apple's GPUs have no float64
 
     def fold(self, embedding: Tensor) -> "TransformNet":
         """The net itself: it has one embedding, and holds that already."""

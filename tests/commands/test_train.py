@@ -14,6 +14,7 @@ from safetensors import safe_open
 import fastnst
 from fastnst.checkpoint import load_net, load_style
 from fastnst.commands.entry import evaluate, infer, train
+from fastnst.images import load_rgb, to_tensor
 from fastnst.inference.folded import folds
 
 
@@ -146,8 +147,20 @@ def test_train_export_infer(command, small_training, tmp_path):
     assert (run / "last.ckpt").stat().st_size < 1e6
 
     photograph = next((tmp_path / "photographs").iterdir())
-    results = []
     for checkpoint in ("checkpoints/small.safetensors", run / "last.ckpt"):
         assert command(infer, f"ckpt={checkpoint}", f"img={photograph}", "out=result.png")[0] == 0
-        results.append((tmp_path / "result.png").read_bytes())
-    assert results[0] == results[1]
+    # last.ckpt is as training left it, and the export has the painting's spread of lightness.
+    (own, _), (net, info) = load_net(run / "last.ckpt"), load_net(tmp_path / "checkpoints/small.safetensors")
+    state = own.state_dict()
+    last = [*state][-1]
+    assert info["lit"] and not torch.equal(state[last], net.state_dict()[last])
+    own.light([to_tensor(load_rgb(tmp_path / "painting.png", info["style"]["size"])).unsqueeze(0)])
+    for name, weight in net.state_dict().items():
+        torch.testing.assert_close(state[name], weight)
+    # A run that had ended, and is told to go on, is the same as one that never ended.
+    constant = "optimizer.schedule._target_=fastnst.training.schedules.constant"
+    for steps, name, resumed in ((6, "whole", "null"), (4, "part", "null"), (6, "part", "runs/part/last.ckpt")):
+        going_on = (f"trainer.max_steps={steps}", f"run_dir=runs/{name}", f"out={name}.safetensors", constant)
+        assert command(train, *small_training, *going_on, f"ckpt={resumed}")[0] == 0
+    whole, part = (load_net(tmp_path / f"{name}.safetensors")[0].state_dict() for name in ("whole", "part"))
+    assert all(torch.equal(whole[name], part[name]) for name in whole)

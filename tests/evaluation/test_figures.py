@@ -129,6 +129,8 @@ def test_contrast(samples):
     lightness = torch.tensor([40.0, 60.0]).repeat_interleave(32).expand(64, 64)
     narrow, wide = gray(lightness), gray(50 + 2 * (lightness - 50))
     assert contrast(narrow, wide) == pytest.approx(0.5, abs=1e-3) and contrast(wide, narrow) == pytest.approx(1, abs=1e-3)
+    speckled = gray(lightness + 5 * (torch.arange(64) % 2 * 2 - 1))  # what is finer than 4 px does not count
+    assert contrast(speckled, gray(lightness)) == pytest.approx(0, abs=0.01)
     assert contrast(photograph, torch.full_like(photograph, 0.5)) == 1
 
 

@@ -197,7 +197,9 @@ def test_results_get_their_paintings_lightness(command, checkpoint, paintings, t
             one, other = (net.fold(e)(photograph) for net, e in zip((expected, lit), embeddings, strict=True))
             torch.testing.assert_close(one, other)
             assert (one - before).abs().mean() > 0.01
+        assert "validation" not in load_net(tmp_path / f"lit_{name}.safetensors")[1]
     for name, given, message in (
+        ("lit_small", files[0], "have their paintings' lightness already"),
         ("multi", files[0], "give the painting of each style: a, b"),
         ("multi", f"{{a: {files[0]}}}", "give the painting of each style: a, b"),
         ("small", "none.png", "none.png: no such picture"),

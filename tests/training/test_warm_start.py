@@ -6,6 +6,7 @@ from conftest import ROOT
 
 from fastnst.checkpoint import load_net, load_style
 from fastnst.commands.entry import infer, train
+from fastnst.images import load_rgb, to_tensor
 from fastnst.losses.terms import reference_picture
 from fastnst.models.conditional import MultiStyleNet
 from fastnst.models.transform_net import TransformNet
@@ -90,7 +91,12 @@ def test_init_starts_from_another_styles_weights(command, small_training, weight
     still = ("optimizer.lr=0.0", "trainer.max_steps=1", "out=second.safetensors")
     assert command(train, *small_training, *still, "init=first.safetensors", "seed=7")[0] == 0
     first, second = weights("first.safetensors"), weights("second.safetensors")
-    last = [*first][-2:]  # the last convolution, which was lit again
+    last = [*first][-2:]  # the last convolution, which was lit again: the first time by as much as is possible
     assert all(torch.equal(first[key], second[key]) for key in first if key not in last)
+    net, info = load_net(tmp_path / "first.safetensors")
+    net.light([to_tensor(load_rgb(tmp_path / "painting.png", info["style"]["size"])).unsqueeze(0)])
+    for key in last:
+        torch.testing.assert_close(second[key], net.state_dict()[key])
+        assert not torch.equal(second[key], first[key])
     status, _, err = command(train, *small_training, "model.width=5", "init=first.safetensors")
     assert status == 2 and "'width': 4" in err and len(err.splitlines()) == 1
