@@ -4,14 +4,15 @@ import copy
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from fastnst.checkpoint import choose_style, load_net
-from fastnst.commands.options import as_path, check_flags, path_of, style_of, title_of
+from fastnst.commands.options import as_path, by_name, check_flags, path_of, style_of, title_of
 from fastnst.errors import UserError, is_name
+from fastnst.evaluation.pictures import read
 from fastnst.files import check_writable
-from fastnst.images import load_rgb, to_tensor
 from fastnst.inference.card import write_card
 from fastnst.inference.export import (
     SUFFIX,
@@ -48,10 +49,9 @@ def export(cfg: DictConfig) -> None:
     checkpoint, path, suffix = path_of(cfg, "ckpt"), path_of(cfg, "out"), SUFFIX[cfg.format]
     style = style_of(cfg)
     whole, info = load_net(checkpoint)
-    original = "the checkpoint"
     if cfg.painting is not None:
         whole.light(_paintings(cfg.painting, whole, info))
-        info["lit"], original = True, "the checkpoint with that lightness"
+        info["lit"] = True
         info.pop("validation", None)  # that of paler results
     # With the embedding as an input, and all styles in one file.
     styled = whole if cfg.format == "onnx" and style is None and isinstance(whole, StyledNet) else None
@@ -89,6 +89,7 @@ def export(cfg: DictConfig) -> None:
     if styled is not None:
         call = _with(call, styled.first_embedding())
     difference = f"{largest_difference(call, net, inside, sizes_of(cfg.format)):.3g} / 255"
+    original = "the checkpoint" if cfg.painting is None else "the checkpoint with that lightness"
     print(f"largest difference from {original} in float32: {difference}")
     measured = {f"largest difference from {original}": difference, "time of a pass": time_a_pass(call, inside)}
     about = write_card(checkpoint_file(checkpoint), path, cfg.format, info, measured)
@@ -110,11 +111,10 @@ def _paintings(given: object, net: Net, info: dict) -> list[Tensor]:
     if info.get("lit"):
         raise UserError("painting: the results of this checkpoint have their paintings' lightness already; leave it out")
     names = [*net.styles] or [str(info.get("style", {}).get("name", "custom"))]
-    # Hydra reads the name of a style such as 1 as a number.
-    files = {str(name): file for name, file in given.items()} if isinstance(given, DictConfig) else {names[0]: given}
+    files = by_name(given) if isinstance(given, DictConfig) else {names[0]: given}
     if {*files} != {*names}:
         raise UserError(f"painting={given}: give the painting of each style: {', '.join(names)}")
-    return [to_tensor(load_rgb(as_path(files[name], "painting"), SIDE)).unsqueeze(0) for name in names]
+    return [read(as_path(files[name], "painting"), torch.device("cpu"), short_side=SIDE) for name in names]
 
 
 def _told(style: dict, name: str) -> dict:

@@ -69,7 +69,12 @@ def layers_of(loss: DictConfig) -> list[str]:
 def style_of(cfg: DictConfig) -> str | dict[str, float | str] | None:
     """Which style of a checkpoint `style` chooses: a name, a file, or shares or masks of several."""
     style: Any = OmegaConf.to_container(cfg.style) if OmegaConf.is_config(cfg.style) else cfg.style
-    return {str(name): share for name, share in style.items()} if isinstance(style, dict) else style  # Hydra reads numbers
+    return by_name(style)
+
+
+def by_name(given: Any) -> Any:
+    """A mapping from names of styles, with names in place of numbers, as which Hydra reads 1; whatever else as it is."""
+    return {str(name): value for name, value in given.items()} if isinstance(given, Mapping) else given
 
 
 def title_of(style: str | dict[str, float | str]) -> str:

@@ -131,14 +131,13 @@ def train(cfg: DictConfig) -> dict[str, float]:
         trainer.fit(module, data, ckpt_path=resume, weights_only=True)
         trainer.save_checkpoint(run_dir / LAST)  # as training leaves it: a run that goes on does not know that it had ended
         net.light([*style_images.values()])
-        module.info["lit"] = True
         losses = dict(*trainer.validate(module, data, verbose=False))  # of none with trainer.limit_val_batches=0
     if trainer.is_global_zero:
         if trainer.global_step < cfg.trainer.max_steps:
             print(f"ended early: after {trainer.global_step} of {cfg.trainer.max_steps} steps")
         if out.exists():
             print(f"replaced: the {out} that was there")
-        learnt = module.info | {"steps": trainer.global_step, "validation": losses}
+        learnt = module.info | {"steps": trainer.global_step, "lit": True, "validation": losses}
         export(out, net, learnt)
         about = write_card(out, out, "safetensors", learnt, {})
         print(", ".join(f"{name} {value:.4g}" for name, value in losses.items()))

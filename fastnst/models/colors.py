@@ -55,6 +55,11 @@ def lighting(found: Moments, wanted: Moments) -> tuple[Tensor, Tensor]:
     return linear, wanted[0] - linear @ found[0]
 
 
+def behind(weight: Tensor, bias: Tensor, linear: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """The weight and bias of a last convolution, (3, C, K, K) and (3,), with a map of its colours behind it."""
+    return (linear @ weight.flatten(1)).view_as(weight), linear @ bias + shift
+
+
 def _spectral(matrix: Tensor, *functions: Callable[[Tensor], Tensor]) -> list[Tensor]:
     """For each function the symmetric matrix, (3, 3), whose eigenvalues are the function's of the given one's."""
     values, axes = eigh(matrix)

@@ -18,7 +18,7 @@ from torch.func import functional_call
 
 from fastnst.errors import UserError
 from fastnst.losses.terms import reference_picture
-from fastnst.models.colors import SIDE
+from fastnst.models.colors import SIDE, behind
 from fastnst.models.dials import scaled
 from fastnst.models.net import Net, Shares
 from fastnst.models.regions import Regions
@@ -123,8 +123,8 @@ class StyledNet(Net):
         folded = {f"{name}.{part}": x for name, *both in numbers for part, x in zip(("weight", "bias"), both, strict=True)}
         last, matrix = f"layers.{len(self.body.layers) - 1}", matrix.view(3, 3)
         weight, bias = self.body.get_parameter(f"{last}.weight"), self.body.get_parameter(f"{last}.bias")
-        turned = (matrix @ weight.detach().flatten(1)).view_as(weight)
-        return folded | {f"{last}.weight": turned, f"{last}.bias": matrix @ bias.detach() + colors}
+        turned = behind(weight.detach(), bias.detach(), matrix, colors)
+        return folded | {f"{last}.weight": turned[0], f"{last}.bias": turned[1]}
 
     def turned(self, embedding: Tensor, linear: Tensor, shift: Tensor) -> Tensor:
         """The embedding, (numbers,), with a further map of its colours: linear, (3, 3), and shift, (3,)."""

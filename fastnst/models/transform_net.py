@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fastnst.errors import UserError
 from fastnst.losses.terms import reference_picture
-from fastnst.models.colors import SIDE, coarse, lighting, moments
+from fastnst.models.colors import SIDE, behind, coarse, lighting, moments
 from fastnst.models.net import Net, Shares
 
 
@@ -147,9 +147,9 @@ class TransformNet(Net):
         self.eval()  # batch normalization would learn from the picture
         results = self.layers((reference_picture(SIDE) * 2 - 1).to(weight))
         self.train(training)
-        matrix, shift = self.lighting(results, paintings[0])
-        weight.copy_((matrix @ weight.cpu().double().flatten(1)).view_as(weight))
-        bias.copy_(matrix @ bias.cpu().double() + shift)
+        lit = behind(weight.cpu().double(), bias.cpu().double(), *self.lighting(results, paintings[0]))
+        weight.copy_(lit[0])
+        bias.copy_(lit[1])
 
     def lighting(self, results: Tensor, painting: Tensor) -> tuple[Tensor, Tensor]:
         """The map of fastnst.models.colors from results before `output` to a painting in 0-1, (1, 3, H, W) both."""

@@ -88,11 +88,11 @@ def test_stability_is_learnt(command, small_training, tmp_path):
             train, *longer, f"stability.weight={weight}", f"out={weight}.safetensors", f"run_dir=runs/{weight}/x"
         )
         assert status == 0, err
-        net = load_net(tmp_path / f"{weight}.safetensors")[0]
+        net = load_net(tmp_path / f"runs/{weight}/x/last.ckpt")[0]  # not lit: what is paler flickers less as well
         figures[weight] = flicker(net, photograph, noise=0.02)
         tags = EventAccumulator(str(tmp_path / f"runs/{weight}/x")).Reload().Tags()["scalars"]
         assert ("train/stability" in tags) == (weight > 0)
-    assert figures[200] < 0.7 * figures[0]  # though paler results, which flicker less as well, are lit at the end
+    assert figures[200] < 0.5 * figures[0]
     status, _, err = command(train, *small_training, "stability.weight=1")
     assert status == 2 and "stability.shift=6: data.size=32" in err
 
